@@ -1,0 +1,20 @@
+"""Deep generative models on Keras 3: one source of mathematics, three backends."""
+
+import importlib.util
+import os
+
+__version__ = "0.1.0"
+
+
+def _choose_backend() -> None:
+    """Let Keras start on a machine that has no TensorFlow, unless the user has chosen a backend."""
+    home = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
+    if "KERAS_BACKEND" in os.environ or os.path.exists(os.path.join(home, "keras.json")):
+        return
+    for name in ("tensorflow", "jax", "torch"):
+        if importlib.util.find_spec(name) is not None:
+            os.environ["KERAS_BACKEND"] = name
+            return
+
+
+_choose_backend()

@@ -1,0 +1,148 @@
+"""Batches for `fit`: endless variety, one fixed history.
+
+What a batch holds depends on (seed, epoch, step) alone, never on how the process got there. A run
+that was killed and resumed therefore sees what the uninterrupted run would have seen.
+"""
+
+import keras
+import numpy as np
+
+from keras_gen.data.arrays import IN_MEMORY_BYTES
+from keras_gen.data.sources import ImageData
+from keras_gen.errors import InputError
+
+BINARIZE = ("none", "dynamic", "threshold")
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches `{"image": float32 in [-1, 1], "label": int32}` of pictures.
+
+    Itself a `keras.utils.PyDataset` made with NumPy, which needs no TensorFlow; `stream()` gives
+    the same pictures in the same order as a `tf.data.Dataset` on the TensorFlow backend.
+
+    Args:
+        data: The pictures.
+        batch_size: Pictures a batch; all of them if there are fewer.
+        training: Shuffle anew every epoch and leave out the last, incomplete batch (every picture
+            is as likely to be left out). Otherwise the given order, every picture once.
+        seed: Of order and binarisation.
+        binarize: `"none"`; `"dynamic"`: a pixel is 1 with the probability of its grey value, drawn
+            anew at every visit in training (Salakhutdinov & Murray 2008), once and for all
+            otherwise; `"threshold"`: 1 from mid grey upwards.
+
+    Set `epoch` before an epoch starts: `keras_gen.training.train` does.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        batch_size: int,
+        *,
+        training: bool,
+        seed: int = 0,
+        binarize: str = "none",
+    ):
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"Expected a batch size of 1 or more. Received: {batch_size}.")
+        if binarize not in BINARIZE:
+            raise InputError(f"Expected binarize of {BINARIZE}. Received: {binarize!r}.")
+        self.data = data
+        self.batch_size = min(batch_size, len(data))
+        self.training = training
+        self.seed = seed
+        self.binarize = binarize
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        if self.training:
+            return len(self.data) // self.batch_size
+        return -(-len(self.data) // self.batch_size)
+
+    def order(self) -> np.ndarray:
+        """The indices of this epoch, those of the last incomplete batch in training left out."""
+        if not self.training:
+            return np.arange(len(self.data))
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.data))
+        return order[: len(self) * self.batch_size]
+
+    # --- NumPy ---------------------------------------------------------------------------------
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        if not 0 <= step < len(self):
+            raise IndexError(f"Expected a step within 0 to {len(self) - 1}. Received: {step}.")
+        indices = self._cached_order()[step * self.batch_size : (step + 1) * self.batch_size]
+        image = self.data.floats(indices)
+        if self.binarize == "threshold":
+            image = np.where(image >= 0, np.float32(1), np.float32(-1))
+        elif self.binarize == "dynamic":
+            rng = np.random.default_rng([self.seed, self.epoch, step])
+            uniform = rng.random(image.shape, dtype="float32")
+            image = np.where(2 * uniform - 1 < image, np.float32(1), np.float32(-1))
+        batch = {"image": image}
+        if self.data.labels is not None:
+            batch["label"] = self.data.labels[indices]
+        return batch
+
+    def _cached_order(self) -> np.ndarray:
+        if getattr(self, "_order_of", None) != self.epoch:
+            self._order, self._order_of = self.order(), self.epoch
+        return self._order
+
+    # --- tf.data -------------------------------------------------------------------------------
+
+    def stream(self):
+        """What to hand to `fit`: a `tf.data.Dataset` on TensorFlow, this object elsewhere."""
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        def this_epoch():  # called anew whenever fit starts an epoch
+            yield self.epoch, self.order()
+
+        int64 = tf.int64
+        stream = tf.data.Dataset.from_generator(
+            this_epoch,
+            output_signature=(tf.TensorSpec((), int64), tf.TensorSpec((None,), int64)),
+        )
+        full = self.training
+        stream = stream.flat_map(
+            lambda epoch, order: tf.data.Dataset.from_tensor_slices(order)
+            .batch(self.batch_size, drop_remainder=full)
+            .enumerate()
+            .map(lambda step, indices: (epoch, step, indices))
+        )
+        stream = stream.map(self._tf_batch(tf), num_parallel_calls=tf.data.AUTOTUNE)
+        stream = stream.apply(tf.data.experimental.assert_cardinality(len(self)))
+        return stream.prefetch(tf.data.AUTOTUNE)
+
+    def _tf_batch(self, tf):
+        data, shape = self.data, self.data.shape
+        labels = None if data.labels is None else tf.constant(data.labels)
+        scale = 255.0 if data.images.dtype == np.uint8 else 1.0
+        if data.images.nbytes <= IN_MEMORY_BYTES:
+            with tf.device("CPU"):
+                images = tf.constant(data.images)
+
+            def gather(indices):
+                return tf.gather(images, indices)
+        else:  # a memory map: only what a batch needs is read
+
+            def gather(indices):
+                picked = tf.numpy_function(data.images.__getitem__, [indices], data.images.dtype)
+                return tf.ensure_shape(picked, (indices.shape[0], *shape))
+
+        def batch(epoch, step, indices):
+            image = tf.cast(gather(indices), tf.float32) * (2.0 / scale) - 1.0
+            if self.binarize == "threshold":
+                image = tf.where(image >= 0, 1.0, -1.0)
+            elif self.binarize == "dynamic":
+                seeds = tf.stack([epoch + (self.seed << 20), step])
+                uniform = tf.random.stateless_uniform(tf.shape(image), seeds)
+                image = tf.where(2 * uniform - 1 < image, 1.0, -1.0)
+            made = {"image": image}
+            if labels is not None:
+                made["label"] = tf.gather(labels, indices)
+            return made
+
+        return batch

@@ -1,0 +1,7 @@
+"""Whole networks. They know shapes, not objectives: an encoder maps images to vectors of `units`
+numbers, a decoder maps vectors to images of `channels` numbers a pixel."""
+
+from keras_gen.networks.conv import conv_decoder, conv_encoder
+from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
+
+__all__ = ["conv_decoder", "conv_encoder", "mlp_decoder", "mlp_encoder"]

@@ -1,0 +1,41 @@
+"""Packaging. `pip install -e ".[tensorflow]"` is what most people want; see the README."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version = next(
+    line.split('"')[1]
+    for line in Path("keras_gen/__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+# tensorflow-datasets needs importlib_resources to prepare a dataset and does not declare it.
+DATASETS = ["tensorflow-datasets>=4.9.9", "importlib_resources>=6.0"]
+
+setup(
+    name="keras-gen",
+    version=version,
+    description="Deep generative models on Keras 3: one source of mathematics, three backends.",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["keras_gen", "keras_gen.*", "apps", "apps.*"]),
+    install_requires=[
+        "keras>=3.13",
+        "numpy>=2.0",
+        "pillow>=11.0",
+        "matplotlib>=3.9",
+        "rich>=13.7",
+        "scikit-learn>=1.5",
+        "tyro>=0.9.20",
+    ],
+    extras_require={
+        "tensorflow": ["tensorflow>=2.20", *DATASETS],
+        "tensorflow-gpu": ["tensorflow[and-cuda]>=2.20", *DATASETS],
+        "jax": ["jax>=0.7"],
+        "torch": ["torch>=2.8"],
+        "dev": ["pytest>=8.3", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
+    },
+)
