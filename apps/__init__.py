@@ -1,0 +1,1 @@
+"""Short scripts, one a task: `python -m apps` lists them."""

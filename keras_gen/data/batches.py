@@ -30,7 +30,8 @@ class Batches(keras.utils.PyDataset):
             anew at every visit in training (Salakhutdinov & Murray 2008), once and for all
             otherwise; `"threshold"`: 1 from mid grey upwards.
 
-    Set `epoch` before an epoch starts: `keras_gen.training.train` does.
+    As a `PyDataset` it yields the batches of `epoch`, which whoever trains sets before each epoch;
+    `keras_gen.training.train` does.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class Batches(keras.utils.PyDataset):
             return len(self.data) // self.batch_size
         return -(-len(self.data) // self.batch_size)
 
-    def order(self) -> np.ndarray:
-        """The indices of this epoch, those of the last incomplete batch in training left out."""
+    def order(self, epoch: int) -> np.ndarray:
+        """The indices of an epoch, those of the last incomplete batch in training left out."""
         if not self.training:
             return np.arange(len(self.data))
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.data))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.data))
         return order[: len(self) * self.batch_size]
 
     # --- NumPy ---------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ class Batches(keras.utils.PyDataset):
         if self.binarize == "threshold":
             image = np.where(image >= 0, np.float32(1), np.float32(-1))
         elif self.binarize == "dynamic":
-            rng = np.random.default_rng([self.seed, self.epoch, step])
+            rng = np.random.default_rng([self.seed, self.epoch if self.training else 0, step])
             uniform = rng.random(image.shape, dtype="float32")
             image = np.where(2 * uniform - 1 < image, np.float32(1), np.float32(-1))
         batch = {"image": image}
@@ -86,34 +87,36 @@ class Batches(keras.utils.PyDataset):
 
     def _cached_order(self) -> np.ndarray:
         if getattr(self, "_order_of", None) != self.epoch:
-            self._order, self._order_of = self.order(), self.epoch
+            self._order, self._order_of = self.order(self.epoch), self.epoch
         return self._order
 
     # --- tf.data -------------------------------------------------------------------------------
 
-    def stream(self):
-        """What to hand to `fit`: a `tf.data.Dataset` on TensorFlow, this object elsewhere."""
+    def stream(self, first_epoch: int = 0):
+        """What to hand to `fit` (with `len(self)` steps per epoch) and to `evaluate`.
+
+        On TensorFlow a `tf.data.Dataset`: endless and beginning with `first_epoch` for training,
+        since an iterator anew for every epoch would cost more than an epoch of small data; finite
+        otherwise. This object elsewhere.
+        """
         if keras.backend.backend() != "tensorflow":
             return self
         import tensorflow as tf
 
-        def this_epoch():  # called anew whenever fit starts an epoch
-            yield self.epoch, self.order()
+        def one_epoch(epoch, order):
+            batches = tf.data.Dataset.from_tensor_slices(order)
+            batches = batches.batch(self.batch_size, drop_remainder=self.training)
+            return batches.enumerate().map(lambda step, chosen: (epoch, step, chosen))
 
-        int64 = tf.int64
-        stream = tf.data.Dataset.from_generator(
-            this_epoch,
-            output_signature=(tf.TensorSpec((), int64), tf.TensorSpec((None,), int64)),
-        )
-        full = self.training
-        stream = stream.flat_map(
-            lambda epoch, order: tf.data.Dataset.from_tensor_slices(order)
-            .batch(self.batch_size, drop_remainder=full)
-            .enumerate()
-            .map(lambda step, indices: (epoch, step, indices))
-        )
+        def shuffled(epoch):
+            order = tf.numpy_function(self.order, [epoch], tf.int64)
+            return one_epoch(epoch, tf.ensure_shape(order, [None]))
+
+        if self.training:
+            stream = tf.data.Dataset.counter(first_epoch).flat_map(shuffled)
+        else:
+            stream = one_epoch(tf.constant(0, tf.int64), self.order(0))
         stream = stream.map(self._tf_batch(tf), num_parallel_calls=tf.data.AUTOTUNE)
-        stream = stream.apply(tf.data.experimental.assert_cardinality(len(self)))
         return stream.prefetch(tf.data.AUTOTUNE)
 
     def _tf_batch(self, tf):

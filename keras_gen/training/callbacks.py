@@ -126,7 +126,7 @@ class ProgressReport(keras.callbacks.Callback):
         if epoch > self.initial_epoch:  # the first epoch compiles
             per_epoch = (now - self._first_epoch_end) / (epoch - self.initial_epoch)
             left = f"  {_clock(per_epoch * (self.epochs - epoch - 1))} left"
-        self._console.print(f"epoch {epoch + 1}/{self.epochs}  {terms}{left}", highlight=False)
+        self._console.print(f"epoch {epoch + 1}/{self.epochs}  {terms}{left}", highlight=False, soft_wrap=True)
 
     def stop(self):
         if self._progress is not None:

@@ -3,6 +3,7 @@
 import keras
 
 from keras_gen.data import Batches
+from keras_gen.errors import InputError
 from keras_gen.training.callbacks import Keeper, ProgressReport, SetEpoch
 from keras_gen.training.checkpoint import Checkpoints
 from keras_gen.training.run import Run
@@ -22,9 +23,15 @@ def train(
     run ends with the same bits as an uninterrupted one on the same backend and machine.
 
     Raises:
+        InputError: An epoch is not a whole number of executions.
         TrainingError: A loss is not finite. The model is set back to the last good state.
         OSError: The disk is full; the checkpoint before stays.
     """
+    if len(train_batches) % model.steps_per_execution:
+        raise InputError(
+            f"Expected steps_per_execution to divide the {len(train_batches)} steps of an epoch. "
+            f"Received: {model.steps_per_execution}."
+        )
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.paths():
         done = checkpoints.restore(model)
@@ -41,8 +48,10 @@ def train(
     progress = ProgressReport(epochs, done, len(train_batches))
     try:
         model.fit(
-            train_batches.stream(),
+            train_batches.stream(first_epoch=done),
+            steps_per_epoch=len(train_batches),
             validation_data=test_batches.stream(),
+            shuffle=False,  # the batches see to that
             epochs=epochs,
             initial_epoch=done,
             verbose=0,

@@ -1,0 +1,45 @@
+"""Write the SavedModel of a finished run, trained on any backend."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from apps._main import main
+
+
+@dataclass
+class Options:
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    out: str | None = None
+    """Folder to write; default: RUN/savedmodel."""
+
+
+def work(options: Options) -> None:
+    import json
+
+    from keras_gen.errors import InputError
+    from keras_gen.export import export_file
+    from keras_gen.training import Run
+
+    run = Run.open(options.run)
+    model_file = run.path / "model.keras"
+    if not model_file.exists():
+        raise InputError(
+            f"Expected a finished run, with a model.keras. Received: {run.path}. "
+            f"Finish it: python -m apps.{run.config['task']} --resume {run.path}."
+        )
+    card = json.loads((run.path / "card.json").read_text())
+    out = Path(options.out).expanduser() if options.out else run.path / "savedmodel"
+    if out.exists() and not (out / "saved_model.pb").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            f"Expected a new folder or an earlier export. Received: {out}, which holds other things."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    export_file(model_file, out, card)
+    print(f"wrote {out}; its README.md shows how to call it")
+
+
+if __name__ == "__main__":
+    main(Options, work, __doc__)

@@ -1,0 +1,56 @@
+"""Draw pictures from a finished run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from apps._main import main
+
+
+@dataclass
+class Options:
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    n: int = 100
+    """How many pictures."""
+    seed: int = 0
+    """Same seed, same pictures."""
+    out: str = "samples.png"
+    """A .png file for one sheet, or a folder for a file each."""
+
+
+def work(options: Options) -> None:
+    import math
+
+    import keras
+
+    from keras_gen import plots, variational  # noqa: F401 - registers what a model file may name
+    from keras_gen.engine import to_numpy
+    from keras_gen.errors import InputError
+    from keras_gen.training import Run
+
+    if options.n < 1:
+        raise InputError(f"Expected n of 1 or more. Received: {options.n}.")
+    run = Run.open(options.run)
+    if not (run.path / "model.keras").exists():
+        raise InputError(
+            f"Expected a finished run, with a model.keras. Received: {run.path}. "
+            f"Finish it: python -m apps.{run.config['task']} --resume {run.path}."
+        )
+    model = keras.models.load_model(run.path / "model.keras", compile=False)
+    images = to_numpy(model.sample(options.n, seed=options.seed))
+    out = Path(options.out).expanduser()
+    if out.suffix.lower() == ".png":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        plots.save(plots.grid(images, math.ceil(math.sqrt(len(images)))), out)
+        print(f"wrote {out}")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        plots.save(plots.picture(image), out / f"{options.seed}-{i:05d}.png")
+    print(f"wrote {len(images)} pictures to {out}")
+
+
+if __name__ == "__main__":
+    main(Options, work, __doc__)

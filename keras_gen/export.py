@@ -1,0 +1,144 @@
+"""SavedModels that need TensorFlow alone, with a card that says what they are."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import keras
+
+import keras_gen
+from keras_gen.errors import InputError
+
+
+def can_export() -> bool:
+    """Whether TensorFlow, which writes SavedModels, is installed."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def export(model: keras.Model, path: str | Path, card: dict) -> None:
+    """Write `model` as a SavedModel with the endpoints of its `signatures()` and its card.
+
+    The folder holds the SavedModel, `card.json` and `README.md`. It is written beside its place and
+    moved there when complete; an earlier export there is replaced.
+
+    Raises:
+        InputError: The running backend is not TensorFlow (`export_file` starts one that is).
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "Expected the TensorFlow backend, which writes SavedModels. Received: "
+            f"{keras.backend.backend()}. Use `python -m apps.export RUN`."
+        )
+    import tensorflow as tf
+
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for name, (function, inputs, _) in model.signatures().items():
+        specs = [
+            tf.TensorSpec(shape, dtype, name=argument)
+            for argument, (shape, dtype, _) in inputs.items()
+        ]
+        archive.add_endpoint(name, function, input_signature=specs)
+    archive.write_out(str(part), verbose=False)
+    (part / "card.json").write_text(json.dumps(_complete(card, model, part), indent=2) + "\n")
+    (part / "README.md").write_text(_readme(json.loads((part / "card.json").read_text())))
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(part, path)
+
+
+def export_file(model_file: Path, path: Path, card: dict) -> None:
+    """`export` of a .keras file, in a TensorFlow process of its own whatever runs here.
+
+    Raises:
+        InputError: TensorFlow is not installed, or that process failed.
+    """
+    if not can_export():
+        raise InputError(
+            "Expected TensorFlow, which writes SavedModels. Received: an environment without it. "
+            'Install it: pip install "keras-gen[tensorflow]", or export on another machine.'
+        )
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_gen.export", str(model_file), str(path)],
+        input=json.dumps(card),
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        text=True,
+        capture_output=True,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise InputError(f"Expected a model that exports. Received: {model_file} ({last}).")
+
+
+def _complete(card: dict, model: keras.Model, folder: Path) -> dict:
+    def described(shape, dtype, meaning):
+        return {"shape": list(shape), "dtype": dtype, "meaning": meaning}
+
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    return {
+        **card,
+        "model": type(model).__name__,
+        "parameters": model.count_params(),
+        "megabytes": round(size / 1e6, 2),
+        "signatures": {
+            name: {
+                "inputs": {k: described(*v) for k, v in inputs.items()},
+                "output": described(*output),
+            }
+            for name, (_, inputs, output) in model.signatures().items()
+        },
+        "written": date.today().isoformat(),
+        "keras_gen": keras_gen.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def _readme(card: dict) -> str:
+    data = card["data"]
+    lines = [
+        f"# {card['name']}",
+        "",
+        f"A {card['model']} of {card['parameters']:,} parameters ({card['megabytes']} MB), trained by "
+        f"keras_gen {card['keras_gen']} on `{data['name']}`: {data['train']:,} pictures of "
+        f"{'x'.join(map(str, data['shape']))} (height, width, channels).",
+        "",
+        "It needs TensorFlow alone:",
+        "",
+        "```python",
+        "import tensorflow as tf",
+        "",
+        "model = tf.saved_model.load('path/to/this/folder')",
+        *card["usage"],
+        "```",
+        "",
+        "| endpoint | takes | gives |",
+        "|---|---|---|",
+    ]
+    for name, signature in card["signatures"].items():
+        takes = "; ".join(_argument(k, v) for k, v in signature["inputs"].items())
+        lines.append(f"| `{name}` | {takes} | {_argument('', signature['output'])} |")
+    lines += ["", "A size of None is the free batch dimension.", "", "## Measured", ""]
+    lines += [f"- {name}: {value}" for name, value in card["metrics"].items()]
+    lines += ["", f"Protocol: {card['protocol']}", "", "## Trained with", "", "```"]
+    lines += [card["command"], "```", ""]
+    if card.get("licence"):
+        lines += ["## Data and licence", "", card["licence"], ""]
+    return "\n".join(lines)
+
+
+def _argument(name: str, spec: dict) -> str:
+    shape = ", ".join(map(str, spec["shape"]))
+    return f"{name} {spec['dtype']} [{shape}], {spec['meaning']}".strip()
+
+
+if __name__ == "__main__":
+    import keras_gen.variational  # noqa: F401 - registers what a .keras file may name
+
+    export(keras.models.load_model(sys.argv[1], compile=False), sys.argv[2], json.load(sys.stdin))

@@ -1,0 +1,103 @@
+"""Pictures of pictures: grids, reconstructions, manifolds, curves. All take values in [-1, 1]."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+BORDER = 1
+CELL = 56
+"""Small pictures are enlarged by a whole factor until a cell is about this wide."""
+
+
+def _to_levels(images: np.ndarray) -> np.ndarray:
+    return np.clip(np.round((np.asarray(images) + 1) * 127.5), 0, 255).astype("uint8")
+
+
+def picture(image: np.ndarray) -> Image.Image:
+    """One image (height, width, 1 | 3), pixel for pixel."""
+    levels = _to_levels(image)
+    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+
+
+def grid(images: np.ndarray, columns: int) -> Image.Image:
+    """Images (n, height, width, 1 | 3) in rows of `columns`, a thin line between them."""
+    levels = _to_levels(images)
+    n, height, width, channels = levels.shape
+    rows = math.ceil(n / columns)
+    scale = max(1, round(CELL / max(height, width)))
+    # a border of one source pixel, enlarged with the rest, mid grey: it shows on black and white
+    sheet = np.full(
+        (rows * (height + BORDER) + BORDER, columns * (width + BORDER) + BORDER, channels), 128
+    ).astype("uint8")
+    for i, one in enumerate(levels):
+        y = BORDER + (i // columns) * (height + BORDER)
+        x = BORDER + (i % columns) * (width + BORDER)
+        sheet[y : y + height, x : x + width] = one
+    whole = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST)
+
+
+def save(drawn: Image.Image, path: Path) -> None:
+    drawn.save(path, optimize=True)
+
+
+def pairs(originals: np.ndarray, others: np.ndarray, columns: int = 12) -> Image.Image:
+    """Rows of originals, each with the row of what was made of them below it."""
+    count = len(originals) - len(originals) % columns or len(originals)
+    columns = min(columns, count)
+    blocks = []
+    for start in range(0, count, columns):
+        blocks += [originals[start : start + columns], others[start : start + columns]]
+    return grid(np.concatenate(blocks), columns)
+
+
+def prior_quantiles(side: int) -> np.ndarray:
+    """Codes (side * side, 2) on a grid of standard normal quantiles, 1/(2 side) from either end."""
+    from scipy.stats import norm
+
+    q = norm.ppf((np.arange(side) + 0.5) / side)
+    first, second = np.meshgrid(q, q[::-1])
+    return np.stack([first.ravel(), second.ravel()], axis=1).astype("float32")
+
+
+def interpolations(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
+    """Codes (n * steps, d) along the great arcs from each start to its end (White 2016).
+
+    Along a straight line codes come closer to the origin than the prior ever puts them in many
+    dimensions. arXiv:1609.04468.
+    """
+    rows = []
+    for a, b in zip(starts, ends, strict=True):
+        cosine = np.dot(a, b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
+        omega = np.arccos(np.clip(cosine, -1, 1))
+        t = np.linspace(0, 1, steps)[:, None]
+        if np.sin(omega) < 1e-6:
+            rows.append((1 - t) * a + t * b)
+        else:
+            rows.append((np.sin((1 - t) * omega) * a + np.sin(t * omega) * b) / np.sin(omega))
+    return np.concatenate(rows).astype("float32")
+
+
+def curves(rows: Sequence[dict], path: Path) -> None:
+    """One panel for each logged term against epochs, training and held-out together."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [k for k in rows[0] if k not in ("epoch", "seconds") and not k.startswith("val_")]
+    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False)
+    epochs = [row["epoch"] for row in rows]
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.plot(epochs, [row[name] for row in rows], label="training")
+        if f"val_{name}" in rows[0]:
+            ax.plot(epochs, [row[f"val_{name}"] for row in rows], label="held out")
+        ax.set(title=name, xlabel="epoch")
+        ax.grid(alpha=0.3)
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
