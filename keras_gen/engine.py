@@ -265,6 +265,16 @@ class GenerativeModel(keras.Model):
 
     if BACKEND == "jax":
 
+        def make_train_function(self, force: bool = False) -> None:
+            # At the end of a fit with a moving average of weights Keras makes the weight and its
+            # average one buffer, which the next fit would donate twice.
+            seen = set()
+            for variable in [*self.variables, *self.optimizer.variables]:
+                if id(variable.value) in seen:
+                    variable.assign(ops.copy(variable.value))
+                seen.add(id(variable.value))
+            super().make_train_function(force)
+
         def train_step(self, state, data):
             groups = (
                 self.trainable_variables,
@@ -437,9 +447,10 @@ def grad(f: Callable, argnums: int = 0) -> Callable:
             x = ops.convert_to_tensor(args[argnums])
             if not (x.requires_grad and create_graph):
                 x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(
-                of(args, x), x, create_graph=create_graph, allow_unused=True
-            )
+            y = of(args, x)
+            if not y.requires_grad:
+                return torch.zeros_like(x)
+            (gradient,) = torch.autograd.grad(y, x, create_graph=create_graph, allow_unused=True)
         return torch.zeros_like(x) if gradient is None else gradient
 
     def gradient_jax(*args):

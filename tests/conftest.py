@@ -1,0 +1,24 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+import keras_gen  # noqa: F401 - chooses a backend that is there
+from keras_gen.data import load
+
+
+@pytest.fixture(autouse=True)
+def fresh_seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture(scope="session")
+def backend():
+    return keras.backend.backend()

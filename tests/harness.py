@@ -1,0 +1,180 @@
+"""`check_model`: what every model of the suite must do, whatever it models."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_gen.engine import GenerativeModel, to_numpy
+from keras_gen.export import can_export, export_file
+
+CARD = {
+    "name": "harness",
+    "data": {"name": "noise", "train": 1, "shape": [1, 1, 1]},
+    "metrics": {},
+    "protocol": "none",
+    "command": "none",
+    "usage": [],
+}
+
+
+def check_model(make: Callable[[], GenerativeModel], batch: dict, tmp_path: Path) -> None:
+    """Run a model through its whole life.
+
+    Args:
+        make: Builds the model anew; called several times, under different dtype policies.
+        batch: A batch that it trains on.
+        tmp_path: An empty folder.
+    """
+    model = make()
+    data = batch[model.data_key]
+    _check_training(model, batch)
+    _check_config(model, data)
+    _check_saving(model, data, tmp_path)
+    _check_samples(model)
+    _check_bfloat16(make, batch)
+    if can_export():
+        _check_export(model, data, tmp_path)
+
+
+def _check_training(model, batch) -> None:
+    before = [to_numpy(v.value).copy() for v in model.trainable_variables]
+    model.compile("adam")
+    history = model.fit(batch, batch_size=len(batch[model.data_key]), epochs=2, verbose=0).history
+    logged = {name for name in history if not name.startswith("val_")}
+    assert all(np.isfinite(values).all() for values in history.values()), history
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        new = to_numpy(variable.value)
+        assert np.isfinite(new).all(), variable.path
+        assert not np.array_equal(new, old), f"{variable.path} was not trained"
+    evaluated = model.evaluate(batch, verbose=0, return_dict=True)
+    assert set(evaluated) == logged
+    assert all(np.isfinite(value) for value in evaluated.values()), evaluated
+    bound = next(iter(evaluated))
+    again = model.evaluate(batch, verbose=0, return_dict=True)
+    assert abs(again[bound] - evaluated[bound]) < 0.2 * abs(evaluated[bound]) + 1
+
+
+def _check_config(model, data) -> None:
+    config = model.get_config()
+    copy = type(model).from_config(config)
+    assert copy.get_config() == config
+    copy.set_weights(model.get_weights())
+    np.testing.assert_allclose(to_numpy(copy(data)), to_numpy(model(data)), atol=1e-6)
+
+
+def _check_saving(model, data, tmp_path) -> None:
+    expected = to_numpy(model(data))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(to_numpy(loaded(data)), expected)
+    for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(ours.value), to_numpy(theirs.value), ours.path)
+    model.save_weights(tmp_path / "model.weights.h5")
+    blank = type(model).from_config(model.get_config())
+    assert not np.array_equal(to_numpy(blank(data)), expected)
+    blank.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(to_numpy(blank(data)), expected)
+
+
+def _check_samples(model) -> None:
+    shape = tuple(model(np.zeros((1, *model.data_shape), "float32")).shape[1:])
+    first = to_numpy(model.sample(3, seed=1))
+    assert first.shape == (3, *shape)
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(to_numpy(model.sample(3, seed=1)), first)
+    assert not np.array_equal(to_numpy(model.sample(3, seed=2)), first)
+    assert not np.array_equal(first[0], first[1])
+
+
+def _check_bfloat16(make, batch) -> None:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make()
+        model.compile("adam")
+        losses = model.fit(batch, verbose=0).history
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert model.compute_dtype == "bfloat16"
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+    assert all(np.isfinite(values).all() for values in losses.values()), losses
+
+
+SERVE = """
+    import sys
+
+    class Blocked:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("keras", "keras_gen", "tf_keras"):
+                raise ModuleNotFoundError(f"{name} is not there, as on a server", name=name)
+
+    sys.meta_path.insert(0, Blocked())
+    import numpy as np
+    import tensorflow as tf
+
+    folder, inputs, outputs = sys.argv[1:]
+    model = tf.saved_model.load(folder)
+    given = np.load(inputs)
+    results = {}
+    for key in given.files:
+        name, argument = key.split("/")
+        results[name] = getattr(model, name)(**{argument: tf.constant(given[key])}).numpy()
+    if hasattr(model, "sample"):
+        results["sample"] = model.sample(n=5, seed=7).numpy()
+        results["sample_again"] = model.sample(n=5, seed=7).numpy()
+        results["sample_other"] = model.sample(n=2, seed=8).numpy()
+    np.savez(outputs, **results)
+"""
+
+
+def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[str, np.ndarray]:
+    """Call a SavedModel where neither Keras nor keras_gen can be imported.
+
+    `inputs` maps "endpoint/argument" to an array. Returns each endpoint's output, and three calls
+    of `sample`.
+    """
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(SERVE),
+            str(folder),
+            str(tmp_path / "inputs.npz"),
+            str(tmp_path / "outputs.npz"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        return dict(outputs)
+
+
+def _check_export(model, data, tmp_path) -> None:
+    from keras_gen.images import to_uint8
+
+    model.save(tmp_path / "model.keras")
+    export_file(tmp_path / "model.keras", tmp_path / "savedmodel", CARD)
+    assert (tmp_path / "savedmodel" / "card.json").exists()
+    signatures = model.signatures()
+    image = to_numpy(to_uint8(data))
+    inputs = {f"{n}/image": image for n, (_, args, _) in signatures.items() if set(args) == {"image"}}
+    served = serve(tmp_path / "savedmodel", inputs, tmp_path)
+    for name in {key.split("/")[0] for key in inputs}:
+        expected = to_numpy(signatures[name][0](image))
+        assert served[name].dtype == expected.dtype
+        # one grey level of rounding, or 1e-5 where the output is real
+        tolerance = 1 if expected.dtype == np.uint8 else 1e-5 * max(1, np.abs(expected).max())
+        difference = np.abs(served[name].astype("float64") - expected.astype("float64"))
+        assert difference.max() <= tolerance, name
+        assert expected.dtype != np.uint8 or difference.mean() < 0.01, name
+    assert served["sample"].dtype == np.uint8
+    np.testing.assert_array_equal(served["sample"], served["sample_again"])
+    assert len(served["sample_other"]) == 2
+    assert not np.array_equal(served["sample"][:2], served["sample_other"])
