@@ -89,6 +89,7 @@ def work(options: Options) -> None:
     splits = load(options.data, options.image_size, options.limit, options.seed)
     keras.utils.set_random_seed(options.seed)
     model = build(options, splits.train.shape)
+    model.start_from(splits.train.mean())
     kwargs = {"seed": options.seed, "binarize": options.binarize}
     training = Batches(splits.train, options.batch_size, training=True, **kwargs)
     held_out = Batches(splits.test, options.batch_size, training=False, **kwargs)

@@ -535,5 +535,7 @@ def normal(shape: Sequence, seed: "int | Tensor", generator: keras.random.SeedGe
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """`tensor` as an array in host memory."""
+    """`tensor` as an array in host memory, out of any gradient."""
+    if BACKEND == "torch" and isinstance(tensor, torch.Tensor):
+        tensor = tensor.detach()
     return ops.convert_to_numpy(tensor)

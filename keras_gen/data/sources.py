@@ -53,6 +53,12 @@ class ImageData:
         scale = 255.0 if images.dtype == np.uint8 else 1.0
         return images.astype("float32") * np.float32(2.0 / scale) - np.float32(1.0)
 
+    def mean(self) -> np.ndarray:
+        """The mean picture, (height, width, channels) in [-1, 1]."""
+        starts = range(0, len(self), 10_000)
+        total = sum(self.floats(slice(s, s + 10_000)).sum(axis=0, dtype="float64") for s in starts)
+        return (total / len(self)).astype("float32")
+
     def fingerprint(self) -> str:
         """A digest of up to 4,096 pictures spread over the set, to notice that data changed."""
         digest = hashlib.blake2b(digest_size=12)

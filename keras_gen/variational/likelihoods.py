@@ -7,6 +7,7 @@ probability of data under them, and their mean. Data and means are in [-1, 1].
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gen.errors import InputError
@@ -27,6 +28,10 @@ class Likelihood:
         raise NotImplementedError
 
     def mean(self, output):
+        raise NotImplementedError
+
+    def output_for(self, mean: np.ndarray) -> np.ndarray:
+        """A decoder output that has about this mean."""
         raise NotImplementedError
 
     def get_config(self) -> dict:
@@ -57,6 +62,10 @@ class Bernoulli(Likelihood):
     def mean(self, logits):
         """The probability of 1, placed in [-1, 1]."""
         return 2.0 * ops.sigmoid(ops.cast(logits, "float32")) - 1.0
+
+    def output_for(self, mean):
+        p = np.clip((mean + 1) / 2, 1e-3, 1 - 1e-3)
+        return np.log(p / (1 - p))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -99,6 +108,10 @@ class Gaussian(Likelihood):
 
     def mean(self, output):
         return self._split(output)[0]
+
+    def output_for(self, mean):
+        # a learned scale starts at 1, wide enough for any data in [-1, 1]
+        return mean if self.scale is not None else np.concatenate([mean, 0 * mean], axis=-1)
 
     def get_config(self) -> dict:
         return {"scale": self.scale, "smallest": self.smallest}

@@ -1,5 +1,6 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv:1312.6114)."""
 
+import copy
 import math
 
 import keras
@@ -9,6 +10,7 @@ from keras import ops
 from keras_gen.engine import GenerativeModel, Update, compiled, normal, to_numpy, without_gradient
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
+from keras_gen.networks.start import centre_inputs, start_outputs_at
 from keras_gen.variational import likelihoods
 
 
@@ -100,7 +102,7 @@ class VAE(GenerativeModel):
         mean, log_var = ops.split(
             ops.cast(self.encoder(data, training=training), "float32"), 2, axis=-1
         )
-        z = mean + ops.exp(0.5 * log_var) * noise
+        z = mean + ops.exp(0.5 * log_var) * ops.convert_to_tensor(noise)
         log_likelihood = self.likelihood.log_prob(data, self.decoder(z, training=training))
         return log_likelihood, kl_to_standard_normal(mean, log_var)
 
@@ -129,6 +131,14 @@ class VAE(GenerativeModel):
         n = ops.shape(batch[self.data_key])[0]
         noise = keras.random.normal((n, self.latent_dim), dtype="float32", seed=self.noise)
         return self.loss_from_noise(batch, noise, training)
+
+    def start_from(self, mean: np.ndarray) -> None:
+        """Set biases so that training starts at the data's mean (in [-1, 1], of the data's shape).
+
+        Optional, once, before training.
+        """
+        centre_inputs(self.encoder, mean)
+        start_outputs_at(self.decoder, mean, self.likelihood.output_for)
 
     # --- use -----------------------------------------------------------------------------------
 
@@ -249,7 +259,7 @@ class VAE(GenerativeModel):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
+        config = copy.deepcopy(config)  # Keras empties what it deserialises
         for part in ("encoder", "decoder"):
             if isinstance(config[part], dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part])
