@@ -49,6 +49,8 @@ class Options:
     """Pictures in a step."""
     learning_rate: float = 1e-3
     """Of Adam."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate; cosine: down to 0 at the last epoch."""
     importance_samples: int | None = None
     """Samples k of the bound on log p(x) reported at the end, on all held-out pictures; 0: none;
     default: 100, on 1,000 of them at most."""
@@ -93,12 +95,15 @@ def work(options: Options) -> None:
     kwargs = {"seed": options.seed, "binarize": options.binarize}
     training = Batches(splits.train, options.batch_size, training=True, **kwargs)
     held_out = Batches(splits.test, options.batch_size, training=False, **kwargs)
-    model.compile(
-        keras.optimizers.Adam(options.learning_rate),
-        steps_per_execution=max(d for d in range(1, 21) if len(training) % d == 0),
-    )
     if options.epochs is None:
         options = replace(options, epochs=max(1, min(200, round(6000 / len(training)))))
+    rate = options.learning_rate
+    if options.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, options.epochs * len(training))
+    model.compile(
+        keras.optimizers.Adam(rate),
+        steps_per_execution=max(d for d in range(1, 21) if len(training) % d == 0),
+    )
     if run is None:
         run = Run.create("generate", asdict(options), options.out)
     _remember_data(run, splits.train)

@@ -64,7 +64,7 @@ def _builder(name: str):
     if os.path.isdir(name):
         return tfds.builder_from_directory(name)
     try:
-        builder = tfds.builder(name)
+        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
     except (tfds.core.registered.DatasetNotFoundError, ValueError):
         known = {*BUILT_IN, *prepared(), *tfds.list_builders(with_community_datasets=False)}
         near = difflib.get_close_matches(name, sorted(known), n=3)
