@@ -92,14 +92,17 @@ def work(options: Options) -> None:
     keras.utils.set_random_seed(options.seed)
     model = build(options, splits.train.shape)
     model.start_from(splits.train.mean())
-    kwargs = {"seed": options.seed, "binarize": options.binarize}
-    training = Batches(splits.train, options.batch_size, training=True, **kwargs)
-    held_out = Batches(splits.test, options.batch_size, training=False, **kwargs)
-    if options.epochs is None:
-        options = replace(options, epochs=max(1, min(200, round(6000 / len(training)))))
+    training = Batches(
+        splits.train, options.batch_size, training=True, seed=options.seed, binarize=options.binarize
+    )
+    held_out = Batches(
+        splits.test, options.batch_size, training=False, seed=options.seed, binarize=options.binarize
+    )
+    epochs = options.epochs or max(1, min(200, round(6000 / len(training))))
+    options = replace(options, epochs=epochs)
     rate = options.learning_rate
     if options.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, options.epochs * len(training))
+        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(training))
     model.compile(
         keras.optimizers.Adam(rate),
         steps_per_execution=max(d for d in range(1, 21) if len(training) % d == 0),
@@ -107,7 +110,7 @@ def work(options: Options) -> None:
     if run is None:
         run = Run.create("generate", asdict(options), options.out)
     _remember_data(run, splits.train)
-    run.config["options"]["epochs"] = options.epochs
+    run.config["options"]["epochs"] = epochs
     run.save_config()
 
     print(
@@ -115,12 +118,12 @@ def work(options: Options) -> None:
         f"held out, {'x'.join(map(str, splits.train.shape))}\n"
         f"model    {options.model}, {options.latent_dim}-dimensional code, "
         f"{model.count_params():,} parameters, on {keras.backend.backend()}\n"
-        f"training {options.epochs} epochs of {len(training)} steps\n"
+        f"training {epochs} epochs of {len(training)} steps\n"
         f"writing  {run.path}",
         flush=True,
     )
     try:
-        train(model, training, held_out, run, options.epochs, [_progress_pictures(run, model, options)])
+        train(model, training, held_out, run, epochs, [_progress_pictures(run, model, options.seed, epochs)])
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m apps.generate --resume {run.path}") from None
     finish(run, model, splits, held_out, options)
@@ -160,7 +163,18 @@ def _remember_data(run: "Run", data: "ImageData") -> None:
 
 def build(options: Options, shape: tuple[int, int, int]) -> "VAE":
     """The untrained model for pictures of `shape`."""
+    import keras
+
     from keras_gen import networks, variational
+    from keras_gen.errors import InputError
+
+    try:
+        keras.activations.get(options.activation)
+    except ValueError:
+        raise InputError(
+            "Expected an activation that Keras knows, such as relu, tanh, silu, gelu. "
+            f"Received: {options.activation!r}."
+        ) from None
 
     likelihood: variational.Bernoulli | variational.Gaussian = variational.Bernoulli()
     if options.likelihood == "gaussian":
@@ -169,15 +183,21 @@ def build(options: Options, shape: tuple[int, int, int]) -> "VAE":
     side = min(shape[:2])
     if options.network == "mlp" or (options.network == "auto" and side < 16):
         hidden = options.hidden or (256, 256)
-        make_encoder, make_decoder = networks.mlp_encoder, networks.mlp_decoder
+        encoder = networks.mlp_encoder(shape, 2 * options.latent_dim, hidden, activation=options.activation)
+        decoder = networks.mlp_decoder(
+            options.latent_dim, output_shape, hidden[::-1], activation=options.activation
+        )
     else:
         # halve down to about 8 pixels a side
         stages = max(1, (side // 8).bit_length() - 1)
         hidden = options.hidden or tuple(min(32 * 2**i, 256) for i in range(stages))
-        make_encoder, make_decoder = networks.conv_encoder, networks.conv_decoder
+        encoder = networks.conv_encoder(shape, 2 * options.latent_dim, hidden, activation=options.activation)
+        decoder = networks.conv_decoder(
+            options.latent_dim, output_shape, hidden[::-1], activation=options.activation
+        )
     return variational.VAE(
-        make_encoder(shape, 2 * options.latent_dim, hidden, activation=options.activation),
-        make_decoder(options.latent_dim, output_shape, hidden[::-1], activation=options.activation),
+        encoder,
+        decoder,
         likelihood=likelihood,
         beta=options.beta,
         free_bits=options.free_bits,
@@ -186,7 +206,7 @@ def build(options: Options, shape: tuple[int, int, int]) -> "VAE":
     )
 
 
-def _progress_pictures(run: "Run", model: "VAE", options: Options):
+def _progress_pictures(run: "Run", model: "VAE", seed: int, epochs: int):
     from keras_gen import plots
     from keras_gen.engine import to_numpy
     from keras_gen.training.callbacks import AtEpochs
@@ -194,10 +214,10 @@ def _progress_pictures(run: "Run", model: "VAE", options: Options):
     def draw(epoch: int) -> None:
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
-        samples = to_numpy(model.sample(64, seed=options.seed))
+        samples = to_numpy(model.sample(64, seed=seed))
         plots.save(plots.grid(samples, 8), folder / f"epoch-{epoch:05d}.png")
 
-    return AtEpochs(draw, options.epochs)
+    return AtEpochs(draw, epochs)
 
 
 def finish(run: "Run", model: "VAE", splits: "Splits", held_out, options: Options) -> None:
@@ -229,10 +249,7 @@ def finish(run: "Run", model: "VAE", splits: "Splits", held_out, options: Option
         print(f"wrote {run.path}/: samples.png reconstructions.png manifold.png model.keras savedmodel/")
     else:
         print(f"wrote {run.path}/: samples.png reconstructions.png manifold.png model.keras")
-        print(
-            "no SavedModel: TensorFlow is not installed. Where it is: "
-            f"python -m apps.export {run.path}"
-        )
+        print(f"no SavedModel: TensorFlow is not installed. Where it is: python -m apps.export {run.path}")
     print(f"next: python -m apps.sample {run.path} --n 100 --seed 1")
 
 

@@ -23,9 +23,7 @@ class Options:
 def work(options: Options) -> None:
     import math
 
-    import keras
-
-    from keras_gen import plots, variational  # noqa: F401 - registers what a model file may name
+    from keras_gen import load_model, plots
     from keras_gen.engine import to_numpy
     from keras_gen.errors import InputError
     from keras_gen.training import Run
@@ -38,7 +36,7 @@ def work(options: Options) -> None:
             f"Expected a finished run, with a model.keras. Received: {run.path}. "
             f"Finish it: python -m apps.{run.config['task']} --resume {run.path}."
         )
-    model = keras.models.load_model(run.path / "model.keras", compile=False)
+    model = load_model(run.path / "model.keras")
     images = to_numpy(model.sample(options.n, seed=options.seed))
     out = Path(options.out).expanduser()
     if out.suffix.lower() == ".png":

@@ -18,3 +18,15 @@ def _choose_backend() -> None:
 
 
 _choose_backend()
+
+
+def load_model(path):
+    """Load a `.keras` file of any model of the suite, written on any backend.
+
+    Like `keras.models.load_model(path, compile=False)`, with every class of the suite known to Keras.
+    """
+    import keras
+
+    import keras_gen.variational  # noqa: F401 - registers its classes
+
+    return keras.models.load_model(path, compile=False)

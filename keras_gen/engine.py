@@ -187,9 +187,7 @@ class GenerativeModel(keras.Model):
         auto = super()._resolve_auto_jit_compile()
         if BACKEND != "tensorflow" or auto:
             return auto
-        gpu_or_distributed = (
-            tf.config.list_physical_devices("GPU") or tf.distribute.has_strategy()
-        )
+        gpu_or_distributed = tf.config.list_physical_devices("GPU") or tf.distribute.has_strategy()
         return not gpu_or_distributed and _is_dense(self)
 
     def get_compile_config(self) -> dict | None:
@@ -226,9 +224,7 @@ class GenerativeModel(keras.Model):
         self._clear_losses()
         loss, terms = update.loss(batch, training)
         if set(terms) != set(update.logs):
-            raise ValueError(
-                f"Update {update.name!r} declares logs {update.logs}. Received: {tuple(terms)}."
-            )
+            raise ValueError(f"Update {update.name!r} declares logs {update.logs}. Received: {tuple(terms)}.")
         for extra in self.losses:
             loss = loss + ops.cast(extra, loss.dtype)
         return loss, terms
@@ -249,7 +245,7 @@ class GenerativeModel(keras.Model):
             optimizer = self._optimizers_by_update[update.name]
             for _ in range(update.repeats):
                 (loss, terms), gradients = _value_and_gradients(
-                    lambda update=update: self._total_loss(update, batch, True), variables
+                    functools.partial(self._total_loss, update, batch, True), variables
                 )
                 _apply(optimizer, gradients, variables)
                 self._log(updates, update, loss, terms, batch)
@@ -294,10 +290,10 @@ class GenerativeModel(keras.Model):
 
     else:
 
-        def train_step(self, data):
+        def train_step(self, data):  # type: ignore[misc]
             return self._train_program(data)
 
-        def test_step(self, data):
+        def test_step(self, data):  # type: ignore[misc]
             return self._test_program(data)
 
 
@@ -310,8 +306,7 @@ def _optimizers_by_update(optimizer, updates: list[Update]) -> dict:
     if isinstance(optimizer, dict) and "class_name" not in optimizer:
         if set(optimizer) != set(names):
             raise InputError(
-                f"Expected an optimizer for each of the updates {names}. "
-                f"Received: {sorted(optimizer)}."
+                f"Expected an optimizer for each of the updates {names}. Received: {sorted(optimizer)}."
             )
         return {name: keras.optimizers.get(optimizer[name]) for name in names}
     first = keras.optimizers.get(optimizer)
@@ -376,16 +371,13 @@ def _value_and_gradients(function: Callable[[], tuple], variables: list[keras.Va
             value, aux = function()
             # Keras sums gradients over the replicas of a tf.distribute strategy.
             scaled = value / tf.distribute.get_strategy().num_replicas_in_sync
-        gradients = tape.gradient(
-            scaled, [v.value for v in variables], unconnected_gradients="zero"
-        )
+        gradients = tape.gradient(scaled, [v.value for v in variables], unconnected_gradients="zero")
         return (value, aux), gradients
     if BACKEND == "torch":
         value, aux = function()
         gradients = torch.autograd.grad(value, [v.value for v in variables], allow_unused=True)
         gradients = [
-            torch.zeros_like(v.value) if g is None else g
-            for v, g in zip(variables, gradients, strict=True)
+            torch.zeros_like(v.value) if g is None else g for v, g in zip(variables, gradients, strict=True)
         ]
         detach = functools.partial(keras.tree.map_structure, lambda t: t.detach())
         return (value.detach(), detach(aux)), gradients
@@ -393,15 +385,11 @@ def _value_and_gradients(function: Callable[[], tuple], variables: list[keras.Va
     targets: list[keras.Variable] = []
 
     def pure(values):
-        (value, aux), updates, written = _contained(
-            function, list(zip(variables, values, strict=True))
-        )
+        (value, aux), updates, written = _contained(function, list(zip(variables, values, strict=True)))
         targets[:] = written
         return value, (aux, updates)
 
-    (value, (aux, updates)), gradients = jax.value_and_grad(pure, has_aux=True)(
-        [v.value for v in variables]
-    )
+    (value, (aux, updates)), gradients = jax.value_and_grad(pure, has_aux=True)([v.value for v in variables])
     for variable, update in zip(targets, updates, strict=True):
         variable.assign(update)
     return (value, aux), gradients
@@ -466,9 +454,7 @@ def grad(f: Callable, argnums: int = 0) -> Callable:
             variable.assign(update)
         return gradient
 
-    return {"tensorflow": gradient_tensorflow, "torch": gradient_torch, "jax": gradient_jax}[
-        BACKEND
-    ]
+    return {"tensorflow": gradient_tensorflow, "torch": gradient_torch, "jax": gradient_jax}[BACKEND]
 
 
 def compiled(method: Callable) -> Callable:
@@ -480,8 +466,8 @@ def compiled(method: Callable) -> Callable:
     programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     @functools.wraps(method)
-    def call(self, *tensors, **static):
-        tensors = [ops.convert_to_tensor(t) for t in tensors]
+    def call(self, *arguments, **static):
+        tensors = [ops.convert_to_tensor(a) for a in arguments]
         if BACKEND == "torch":
             with torch.no_grad():
                 return method(self, *tensors, **static)

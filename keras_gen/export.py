@@ -42,10 +42,7 @@ def export(model: keras.Model, path: str | Path, card: dict) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     for name, (function, inputs, _) in model.signatures().items():
-        specs = [
-            tf.TensorSpec(shape, dtype, name=argument)
-            for argument, (shape, dtype, _) in inputs.items()
-        ]
+        specs = [tf.TensorSpec(shape, dtype, name=argument) for argument, (shape, dtype, _) in inputs.items()]
         archive.add_endpoint(name, function, input_signature=specs)
     archive.write_out(str(part), verbose=False)
     (part / "card.json").write_text(json.dumps(_complete(card, model, part), indent=2) + "\n")
@@ -55,11 +52,14 @@ def export(model: keras.Model, path: str | Path, card: dict) -> None:
 
 
 def export_file(model_file: Path, path: Path, card: dict) -> None:
-    """`export` of a .keras file, in a TensorFlow process of its own whatever runs here.
+    """`export` of a .keras file, whatever backend runs: elsewhere in a TensorFlow process.
 
     Raises:
         InputError: TensorFlow is not installed, or that process failed.
     """
+    if keras.backend.backend() == "tensorflow":
+        export(keras_gen.load_model(model_file), path, card)
+        return
     if not can_export():
         raise InputError(
             "Expected TensorFlow, which writes SavedModels. Received: an environment without it. "
@@ -139,6 +139,4 @@ def _argument(name: str, spec: dict) -> str:
 
 
 if __name__ == "__main__":
-    import keras_gen.variational  # noqa: F401 - registers what a .keras file may name
-
-    export(keras.models.load_model(sys.argv[1], compile=False), sys.argv[2], json.load(sys.stdin))
+    export(keras_gen.load_model(sys.argv[1]), sys.argv[2], json.load(sys.stdin))

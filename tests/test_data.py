@@ -144,7 +144,7 @@ class TestArrays:
         assert train.floats().min() >= -1 and train.floats().max() <= 1
 
     @pytest.mark.parametrize(
-        "make, message",
+        ("make", "message"),
         [
             (lambda x: np.where(x > 250, np.nan, x / 255.0), "NaN or infinity in"),
             (lambda x: x / 127.5 - 1, r"within \[0, 1\]"),

@@ -75,7 +75,7 @@ class TestParity:
 
 
 class TestUpdates:
-    @pytest.mark.parametrize("moved, kept", [("critic", "generator"), ("generator", "critic")])
+    @pytest.mark.parametrize(("moved", "kept"), [("critic", "generator"), ("generator", "critic")])
     def test_an_update_moves_its_variables_alone(self, moved, kept):
         model = small_gan.SmallGAN(only=moved)
         model.compile({moved: small_gan.optimizers()[moved]})
@@ -328,9 +328,7 @@ class TestRefusals:
     def test_undeclared_logs(self):
         class Surprising(Line):
             def updates(self):
-                return [
-                    Update("a", lambda b, t: (ops.mean(self(b)), {"new": 1.0}), self.trainable_variables)
-                ]
+                return [Update("a", lambda b, t: (ops.mean(self(b)), {"new": 1.0}), self.trainable_variables)]
 
         model = Surprising()
         model.compile("sgd", run_eagerly=True)

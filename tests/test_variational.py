@@ -140,7 +140,7 @@ class TestBounds:
         error = draws.std(axis=0) / np.sqrt(len(draws))
         assert (np.abs(draws.mean(axis=0) - truth.log_evidence) < 4 * error + 1e-4).all()
 
-    @pytest.mark.parametrize("off_by, widened", [(0.3, 0.0), (0.0, 0.7), (-0.2, -0.5)])
+    @pytest.mark.parametrize(("off_by", "widened"), [(0.3, 0.0), (0.0, 0.7), (-0.2, -0.5)])
     def test_elbo_stays_below_by_the_posterior_gap(self, off_by, widened):
         truth = LinearGaussian()
         model = truth.vae(off_by, widened)
@@ -248,7 +248,10 @@ class TestTraining:
         assert np.abs(to_numpy(model(held_out)) - held_out).mean() < 0.35
 
     def test_start_from_the_mean(self, digits):
-        for model in (VAE(*_networks()), VAE(conv_encoder((8, 8, 1), 6, (8,)), conv_decoder(3, (8, 8, 1), (8,)))):
+        for model in (
+            VAE(*_networks()),
+            VAE(conv_encoder((8, 8, 1), 6, (8,)), conv_decoder(3, (8, 8, 1), (8,))),
+        ):
             mean = digits.train.floats().mean(axis=0)
             model.start_from(mean)
             drawn = to_numpy(model.sample(200)).mean(axis=0)

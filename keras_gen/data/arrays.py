@@ -58,10 +58,10 @@ def checked_images(images: np.ndarray, origin: str) -> np.ndarray:
                 f"{origin}: expected finite values. Received: NaN or infinity in {len(bad)} "
                 f"pictures, the first at index {bad[0]}. Remove or repair them."
             )
-        low, high = float(images.min()), float(images.max())
-        if low < 0 or high > 1:
+        least, most = float(images.min()), float(images.max())
+        if least < 0 or most > 1:
             raise InputError(
-                f"{origin}: expected floats within [0, 1]. Received: [{low:g}, {high:g}]. "
+                f"{origin}: expected floats within [0, 1]. Received: [{least:g}, {most:g}]. "
                 "Rescale them, or store integers within 0 to 255."
             )
         images = images.astype("float32", copy=False)

@@ -34,9 +34,7 @@ def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]
         InputError: TFDS is not installed, the name is unknown or cannot be fetched, or the
             dataset has no pictures.
     """
-    if importlib.util.find_spec("tensorflow_datasets") is None or not importlib.util.find_spec(
-        "tensorflow"
-    ):
+    if importlib.util.find_spec("tensorflow_datasets") is None or not importlib.util.find_spec("tensorflow"):
         raise InputError(
             f"Expected a built-in dataset ({', '.join(BUILT_IN)}), a folder or an .npz file. "
             f"Received: {name!r}, which could only be a TFDS name, and TensorFlow Datasets is not "
@@ -48,7 +46,9 @@ def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]
     splits = {"train": "train"}
     if "train" not in builder.info.splits:
         splits = {"train": next(iter(builder.info.splits))}
-    splits |= {"test": s for s in ("validation", "test") if s in builder.info.splits}
+    held_out = next((s for s in ("test", "validation") if s in builder.info.splits), None)
+    if held_out is not None:
+        splits["test"] = held_out
     grey = image_feature.shape[-1] == 1
     if size is None and None in image_feature.shape[:2]:
         size = DEFAULT_SIZE
@@ -109,8 +109,7 @@ def _image_feature(builder, name: str):
     found = [(k, f) for k, f in features.items() if type(f) is tfds.features.Image]
     if not found:
         raise InputError(
-            f"Expected a dataset with a feature of type Image. Received: {name!r} with "
-            f"{', '.join(features)}."
+            f"Expected a dataset with a feature of type Image. Received: {name!r} with {', '.join(features)}."
         )
     return found[0]
 

@@ -25,9 +25,9 @@ def read_picture(path: Path | BinaryIO) -> Image.Image:
     Raises:
         OSError, ValueError and what else Pillow raises for files it cannot decode.
     """
-    with Image.open(path) as picture:
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
+    with Image.open(path) as file:
+        file.load()
+        picture: Image.Image = ImageOps.exif_transpose(file)
         if picture.mode.startswith("I") or picture.mode == "F":
             return _to_8_bit(picture)
         if picture.has_transparency_data:
@@ -77,7 +77,9 @@ def read_folder(
             return None, f"{type(error).__name__}: {error}".splitlines()[0]
 
     images = allocate((len(paths), size, size, 3))
-    kept, bad, colour = [], [], False
+    kept: list[Path] = []
+    bad: list[str] = []
+    colour = False
     with ThreadPoolExecutor() as pool:
         for path, (picture, reason) in zip(paths, pool.map(read, paths), strict=True):
             if picture is None:

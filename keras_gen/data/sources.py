@@ -74,9 +74,7 @@ class Splits:
     test: ImageData
 
 
-def load(
-    name: str, image_size: int | None = None, limit: int | None = None, seed: int = 0
-) -> Splits:
+def load(name: str, image_size: int | None = None, limit: int | None = None, seed: int = 0) -> Splits:
     """Read data.
 
     Args:
@@ -121,9 +119,7 @@ def _digits() -> Splits:
     digits = load_digits()
     # 17 levels, 0 to 16
     images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
-    data = ImageData(
-        "digits", images, digits.target.astype("int32"), tuple(str(i) for i in range(10))
-    )
+    data = ImageData("digits", images, digits.target.astype("int32"), tuple(str(i) for i in range(10)))
     # the split does not depend on the user's seed: numbers on it are comparable
     return _held_out(data, seed=0, fraction=0.2)
 

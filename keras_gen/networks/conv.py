@@ -64,9 +64,7 @@ def conv_decoder(
     x = layers.Dense(rows * columns * filters[0], activation)(x)
     x = layers.Reshape((rows, columns, filters[0]))(x)
     for filter_count in filters[1:]:
-        x = layers.Conv2DTranspose(
-            filter_count, KERNEL, 2, padding="same", activation=activation
-        )(x)
+        x = layers.Conv2DTranspose(filter_count, KERNEL, 2, padding="same", activation=activation)(x)
     x = layers.Conv2DTranspose(channels, KERNEL, 2, padding="same")(x)
     extra = rows * 2 ** len(filters) - height, columns * 2 ** len(filters) - width
     if any(extra):

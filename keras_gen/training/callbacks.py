@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -80,7 +81,7 @@ class ProgressReport(keras.callbacks.Callback):
         self.steps = steps
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
-        self._task = None
+        self._task = TaskID(0)
 
     def on_train_begin(self, logs=None):
         self._begin = self._printed = time.perf_counter()
@@ -126,7 +127,9 @@ class ProgressReport(keras.callbacks.Callback):
         if epoch > self.initial_epoch:  # the first epoch compiles
             per_epoch = (now - self._first_epoch_end) / (epoch - self.initial_epoch)
             left = f"  {_clock(per_epoch * (self.epochs - epoch - 1))} left"
-        self._console.print(f"epoch {epoch + 1}/{self.epochs}  {terms}{left}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"epoch {epoch + 1}/{self.epochs}  {terms}{left}", highlight=False, soft_wrap=True
+        )
 
     def stop(self):
         if self._progress is not None:

@@ -5,6 +5,7 @@ import json
 import logging
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,14 +48,14 @@ class Checkpoints:
     def save(self, model: keras.Model, epoch: int) -> None:
         """Write the state of a compiled model after `epoch` epochs."""
         variables = _variables(model)
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for i, variable in enumerate(variables):
             value = to_numpy(variable.value)
             # NumPy's format knows no bfloat16; float32 holds it exactly
             arrays[str(i)] = value.astype("float32") if value.dtype.kind == "V" else value
         meta = {"format": FORMAT, "epoch": epoch, "paths": [v.path for v in variables]}
         buffer = io.BytesIO()
-        np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)
+        np.savez(buffer, **arrays, meta=np.array(json.dumps(meta)))
         self.folder.mkdir(exist_ok=True)
         write_atomically(self.folder / f"epoch-{epoch:05d}.npz", buffer.getvalue())
         for old in self.paths()[: -self.keep]:
@@ -75,9 +76,7 @@ class Checkpoints:
                     meta = json.loads(str(content["meta"]))
                     values = [content[str(i)] for i in range(len(meta["paths"]))]
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                logger.warning(
-                    "damaged, falling back to the one before: %s (%s)", path, type(error).__name__
-                )
+                logger.warning("damaged, falling back to the one before: %s (%s)", path, type(error).__name__)
                 continue
             if meta["format"] != FORMAT:
                 raise InputError(

@@ -1,5 +1,7 @@
 """One call from batches to a trained model, resumable at every checkpoint."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_gen.data import Batches
@@ -15,7 +17,7 @@ def train(
     test_batches: Batches,
     run: Run,
     epochs: int,
-    callbacks: list[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a compiled model to `epochs` epochs in all, from the run's newest checkpoint.
 

@@ -1,9 +1,9 @@
 """The run folder: everything a training run leaves behind, and what it needs to go on.
 
-    config.json      what was asked for, with which versions
-    metrics.csv      one row per epoch
-    checkpoints/     the state after the last epochs
-    *.png, model.keras, savedmodel/   what the run is for
+config.json      what was asked for, with which versions
+metrics.csv      one row per epoch
+checkpoints/     the state after the last epochs
+*.png, model.keras, savedmodel/   what the run is for
 """
 
 import csv

@@ -82,10 +82,9 @@ class Gaussian(Likelihood):
     name = "gaussian"
 
     def __init__(self, scale: float | None = None, smallest: float = 1 / 255):
-        if scale is not None and not scale > 0 or not smallest > 0:
+        if (scale is not None and not scale > 0) or not smallest > 0:
             raise InputError(
-                f"Expected positive standard deviations. Received: scale={scale}, "
-                f"smallest={smallest}."
+                f"Expected positive standard deviations. Received: scale={scale}, smallest={smallest}."
             )
         self.scale = scale
         self.smallest = smallest
@@ -126,8 +125,6 @@ def get(likelihood: "str | dict | Likelihood") -> Likelihood:
         return keras.saving.deserialize_keras_object(likelihood)
     if isinstance(likelihood, str):
         if likelihood not in _BY_NAME:
-            raise InputError(
-                f"Expected a likelihood of {sorted(_BY_NAME)}. Received: {likelihood!r}."
-            )
+            raise InputError(f"Expected a likelihood of {sorted(_BY_NAME)}. Received: {likelihood!r}.")
         return _BY_NAME[likelihood]()
     return likelihood

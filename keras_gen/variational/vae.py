@@ -99,9 +99,7 @@ class VAE(GenerativeModel):
             `log_likelihood` (batch,): log p(x | z) at z = mean + exp(log_var / 2) noise;
             `divergence` (batch, d): the closed-form KL of every dimension. Nats.
         """
-        mean, log_var = ops.split(
-            ops.cast(self.encoder(data, training=training), "float32"), 2, axis=-1
-        )
+        mean, log_var = ops.split(ops.cast(self.encoder(data, training=training), "float32"), 2, axis=-1)
         z = mean + ops.exp(0.5 * log_var) * ops.convert_to_tensor(noise)
         log_likelihood = self.likelihood.log_prob(data, self.decoder(z, training=training))
         return log_likelihood, kl_to_standard_normal(mean, log_var)
@@ -123,9 +121,7 @@ class VAE(GenerativeModel):
         return ops.minimum(1.0, step / self.kl_warmup)
 
     def updates(self) -> list[Update]:
-        return [
-            Update("bound", self._loss, self.trainable_variables, logs=("reconstruction", "kl"))
-        ]
+        return [Update("bound", self._loss, self.trainable_variables, logs=("reconstruction", "kl"))]
 
     def _loss(self, batch, training: bool):
         n = ops.shape(batch[self.data_key])[0]
@@ -170,7 +166,7 @@ class VAE(GenerativeModel):
 
         The expectation of log p(x|z) is over `samples` draws, the divergence is exact.
         """
-        total = 0.0
+        total = np.zeros(len(data))
         for i in range(samples):
             noise = self._draw((len(data), self.latent_dim), seed, i)
             total = total + to_numpy(self._elbo(data, noise))

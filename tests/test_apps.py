@@ -1,0 +1,238 @@
+"""The apps as people use them: a process, its exit code, and what it leaves behind."""
+
+import csv
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_gen import load_model
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--epochs", "2", "--hidden", "16", "--limit", "200", "--importance-samples", "4"]
+
+
+def run(*arguments, cwd=ROOT, env=None, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        **kwargs,
+    )
+
+
+def refused(done) -> str:
+    """The one line on stderr of a refused call."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny finished run."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    done = run("apps.generate", "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+class TestGenerate:
+    def test_leaves_what_it_promises(self, finished):
+        out, done = finished
+        for name in ("samples.png", "reconstructions.png", "manifold.png", "curves.png"):
+            with Image.open(out / name) as picture:
+                assert picture.size > (50, 50)
+                assert np.asarray(picture.convert("L")).std() > 5
+        assert list((out / "samples").glob("epoch-*.png"))
+        config = json.loads((out / "config.json").read_text())
+        assert config["options"]["epochs"] == 2
+        assert config["backend"] == keras.backend.backend()
+        with open(out / "metrics.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        assert {"loss", "kl", "reconstruction", "val_loss"} <= set(rows[0])
+        assert (out / "checkpoints" / "epoch-00002.npz").exists()
+        assert load_model(out / "model.keras").latent_dim == 8
+        assert f"python -m apps.sample {out}" in done.stdout.splitlines()[-1]
+        assert re.search(r"epoch 2/2 .*left", done.stderr)
+
+    def test_savedmodel_and_card(self, finished):
+        pytest.importorskip("tensorflow")
+        out, _ = finished
+        card = json.loads((out / "savedmodel" / "card.json").read_text())
+        assert set(card["signatures"]) == {"sample", "encode", "decode", "reconstruct"}
+        assert card["data"]["train"] == 200
+        assert card["parameters"] == load_model(out / "model.keras").count_params()
+        text = (out / "savedmodel" / "README.md").read_text()
+        assert "tf.saved_model.load" in text and "`reconstruct`" in text
+        assert card["command"] in text and "--hidden 16" in card["command"]
+
+    def test_the_card_s_code_runs(self, finished):
+        pytest.importorskip("tensorflow")
+        out, _ = finished
+        text = (out / "savedmodel" / "README.md").read_text()
+        code = (
+            text.split("```python\n")[1]
+            .split("```")[0]
+            .replace("path/to/this/folder", str(out / "savedmodel"))
+        )
+        code += "\nassert near.shape == images.shape == (16, 8, 8, 1) and codes.shape == (16, 8)"
+        code += "\nassert images.dtype == again.dtype == tf.uint8"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-1000:]
+
+    def test_a_two_dimensional_code_draws_its_manifold(self, tmp_path):
+        done = run("apps.generate", "--out", tmp_path / "r", "--latent-dim", 2, *TINY)
+        assert done.returncode == 0, done.stderr
+        with Image.open(tmp_path / "r" / "manifold.png") as picture:
+            assert picture.size[0] == picture.size[1] > 1000
+
+    def test_a_folder_of_colour_pictures(self, tmp_path):
+        rng = np.random.default_rng(0)
+        (tmp_path / "pictures").mkdir()
+        for i in range(30):
+            values = rng.integers(0, 256, (20 + i, 33, 3), "uint8")
+            Image.fromarray(values).save(tmp_path / "pictures" / f"{i}.jpg")
+        (tmp_path / "pictures" / "broken.png").write_bytes(b"x")
+        options = ["--likelihood", "gaussian", "--image-size", 20, "--epochs", 1, "--network", "conv"]
+        done = run("apps.generate", "--data", tmp_path / "pictures", "--out", tmp_path / "r", *options)
+        assert done.returncode == 0, done.stderr
+        assert "broken.png" in done.stderr
+        with Image.open(tmp_path / "r" / "samples.png") as picture:
+            assert picture.mode == "RGB"
+
+    def test_resume_after_the_end_and_with_more_epochs(self, finished, tmp_path):
+        import shutil
+
+        out = tmp_path / "again"
+        shutil.copytree(finished[0], out)
+        os.remove(out / "samples.png")
+        assert run("apps.generate", "--resume", out).returncode == 0
+        assert (out / "samples.png").exists()
+        done = run("apps.generate", "--resume", out, "--epochs", 3)
+        assert done.returncode == 0, done.stderr
+        with open(out / "metrics.csv") as file:
+            assert len(list(csv.DictReader(file))) == 3
+        assert "--hidden, --limit" in refused(
+            run("apps.generate", "--resume", out, "--hidden", 8, "--limit", 5)
+        )
+
+    def test_ctrl_c_says_how_to_go_on(self, tmp_path):
+        command = [sys.executable, "-m", "apps.generate", "--out", str(tmp_path / "r"), "--epochs", "5000"]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        deadline = time.time() + 120
+        while time.time() < deadline and len(list(tmp_path.glob("r/checkpoints/*"))) < 2:
+            time.sleep(0.2)
+        in_use = refused(run("apps.generate", "--resume", tmp_path / "r"))
+        assert "in use" in in_use
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert f"--resume {tmp_path / 'r'}" in stderr.splitlines()[-1]
+
+
+class TestExportAndSample:
+    def test_export_elsewhere_and_again(self, finished, tmp_path):
+        pytest.importorskip("tensorflow")
+        out, _ = finished
+        for _ in range(2):
+            done = run("apps.export", out, "--out", tmp_path / "served" / "1")
+            assert done.returncode == 0, done.stderr
+        assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+        assert "holds other things" in refused(run("apps.export", out, "--out", tmp_path / "mine"))
+
+    def test_sample(self, finished, tmp_path):
+        out, _ = finished
+        assert run("apps.sample", out, "--n", 4, "--out", tmp_path / "sheet.png").returncode == 0
+        assert run("apps.sample", out, "--n", 3, "--seed", 5, "--out", tmp_path / "many").returncode == 0
+        pictures = sorted((tmp_path / "many").iterdir())
+        assert [p.name for p in pictures] == ["5-00000.png", "5-00001.png", "5-00002.png"]
+        with Image.open(pictures[0]) as picture:
+            assert picture.size == (8, 8)
+
+    def test_refused(self, finished, tmp_path):
+        out, _ = finished
+        assert "n of 1 or more" in refused(run("apps.sample", out, "--n", 0))
+        (tmp_path / "config.json").write_text((out / "config.json").read_text())
+        assert "a finished run" in refused(run("apps.export", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "mnits"], "Received: 'mnits'"),
+        (["--data", "no/such.npz"], "existing file"),
+        (["--epochs", "0"], "1 epoch or more"),
+        (["--batch-size", "0"], "batch_size of 1 or more"),
+        (["--learning-rate", "-1"], "positive learning rate"),
+        (["--latent-dim", "0"], "latent_dim of 1"),
+        (["--beta", "-1"], "beta of 0 or more"),
+        (["--scale", "-1", "--likelihood", "gaussian"], "positive standard deviations"),
+        (["--network", "conv", "--hidden", "8", "8", "8", "8"], "at least 16 pixels"),
+        (["--activation", "wobbly"], "wobbly"),
+        (["--learning-rate", "1e30", "--epochs", "3"], "lower --learning-rate"),
+        (["--out", "/proc/nowhere"], "can be written"),
+        (["--resume", "no/such/run"], "config.json"),
+    ],
+)
+def test_generate_refuses(arguments, message, tmp_path, monkeypatch, capfd):
+    """In this process: the start of a backend is most of what a refusal costs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["generate", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("apps.generate", run_name="__main__")
+    assert stop.value.code == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0]
+
+
+def test_help_imports_nothing_heavy():
+    for task in ("generate", "export", "sample"):
+        done = run(f"apps.{task}", "--help")
+        assert done.returncode == 0 and "--out" in done.stdout
+    code = (
+        "import sys\nfrom apps import generate, export, sample\n"
+        "print({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
+def test_the_list_of_tasks():
+    done = run("apps")
+    assert done.returncode == 0
+    for task in ("generate", "export", "sample"):
+        assert re.search(rf"^  {task} +\w", done.stdout, re.MULTILINE)
+    assert "_main" not in done.stdout
+
+
+def test_without_the_datasets_extra(tmp_path, monkeypatch):
+    """A TFDS name where TFDS is not installed."""
+    import importlib.util
+
+    from keras_gen.data import load
+    from keras_gen.errors import InputError
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "tensorflow_datasets" else real(n, *a)
+    )
+    with pytest.raises(InputError, match=r'pip install "keras-gen\[tensorflow\]"'):
+        load("mnist")
