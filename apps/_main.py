@@ -1,10 +1,12 @@
 """What every app does around its work: arguments in, one clear line out when something is wrong."""
 
+import contextlib
 import errno
+import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tyro
@@ -15,11 +17,10 @@ from keras_gen.errors import InputError, TrainingError
 def main(options_type: Any, work: Callable[[Any], None], description: str) -> None:
     """Parse options, do the work, and turn what a person can mend into one line and exit code 2."""
     options = tyro.cli(options_type, description=description)
-    # TensorFlow reports its build and missing GPUs from C++ before anybody can ask it not to
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
+        _import_tensorflow_in_silence()
         work(options)
     except (InputError, TrainingError) as error:
         _fail(str(error))
@@ -40,6 +41,35 @@ def main(options_type: Any, work: Callable[[Any], None], description: str) -> No
                 "KERAS_BACKEND if it is not TensorFlow."
             )
         raise
+
+
+def _import_tensorflow_in_silence() -> None:
+    """TensorFlow's C++ reports build options and missing GPUs before anybody can ask it not to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras_gen  # noqa: F401 - chooses a backend
+
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return
+    if importlib.util.find_spec("tensorflow") is None:
+        return  # what needs it will say so
+    with _stderr_discarded():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+
+
+@contextlib.contextmanager
+def _stderr_discarded() -> Iterator[None]:
+    """Discard what the process, not only Python, writes to stderr. Exceptions pass as ever."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _fail(line: str) -> None:

@@ -123,9 +123,7 @@ def pythae(n: int, epochs: int) -> list[float]:
             steps_saving=None,
             no_cuda=True,
         )
-        model = VAE(
-            VAEConfig((1, SIDE, SIDE), LATENT, reconstruction_loss="bce"), Encoder(), Decoder()
-        )
+        model = VAE(VAEConfig((1, SIDE, SIDE), LATENT, reconstruction_loss="bce"), Encoder(), Decoder())
         TrainingPipeline(training_config=config, model=model)(train_data=data, callbacks=[Clock()])
     return seconds[1:]
 
@@ -169,9 +167,7 @@ def main() -> None:
     print("| | median s/epoch | min | max | against pythae |\n|---|---|---|---|---|")
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(
-            f"| {name} | {median:.2f} | {min(values):.2f} | {max(values):.2f} | {peer / median:.2f}x |"
-        )
+        print(f"| {name} | {median:.2f} | {min(values):.2f} | {max(values):.2f} | {peer / median:.2f}x |")
 
 
 if __name__ == "__main__":
