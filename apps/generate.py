@@ -302,7 +302,7 @@ def _card(run: "Run", splits: "Splits", options: Options, metrics: dict) -> dict
         if k not in ("out", "resume")
     )
     return {
-        "name": run.path.name if options.out else f"{options.model} on {options.data}",
+        "name": f"{options.model} on {splits.train.name}",
         "data": {
             "name": options.data if options.data == "digits" else Path(options.data).name,
             "train": len(splits.train),
@@ -320,6 +320,7 @@ def _card(run: "Run", splits: "Splits", options: Options, metrics: dict) -> dict
             else ""
         )
         + f"epochs {options.epochs}, seed {options.seed}, backend {run.config['backend']}.",
+        "licence": splits.train.licence,
         "command": f"python -m apps.generate {flags}".strip(),
         "usage": [
             "images = model.sample(n=16, seed=0)        # uint8, the same seed gives the same",

@@ -236,3 +236,19 @@ def test_without_the_datasets_extra(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match=r'pip install "keras-gen\[tensorflow\]"'):
         load("mnist")
+
+
+def test_the_shipped_model():
+    """savedmodels/: the README's code runs, and the card tells the truth about held-out digits."""
+    pytest.importorskip("tensorflow")
+    text = (ROOT / "savedmodels" / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    code += (
+        "\nfrom keras_gen.data import load\nimport numpy as np\n"
+        "digits = load('digits').test.images\n"
+        "error = np.abs(model.reconstruct(image=digits).numpy().astype(float) - digits).mean()\n"
+        "assert images.shape == again.shape == near.shape == (16, 8, 8, 1), images.shape\n"
+        "assert codes.shape == (16, 8) and error < 32, error\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]

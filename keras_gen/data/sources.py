@@ -28,12 +28,14 @@ class ImageData:
         images: (n, height, width, channels), uint8 in 0 to 255 or float32 in [0, 1].
         labels: (n,) int32, or None.
         classes: The labels' names, or None.
+        licence: Origin and licence, where known.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
+    licence: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -119,7 +121,14 @@ def _digits() -> Splits:
     digits = load_digits()
     # 17 levels, 0 to 16
     images = np.round(digits.images[..., None] * (255 / 16)).astype("uint8")
-    data = ImageData("digits", images, digits.target.astype("int32"), tuple(str(i) for i in range(10)))
+    data = ImageData(
+        "digits",
+        images,
+        digits.target.astype("int32"),
+        tuple(str(i) for i in range(10)),
+        licence="Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998, UCI Machine "
+        "Learning Repository, doi:10.24432/C50P49, CC BY 4.0; through scikit-learn.",
+    )
     # the split does not depend on the user's seed: numbers on it are comparable
     return _held_out(data, seed=0, fraction=0.2)
 
