@@ -35,7 +35,7 @@ setup(
         "tensorflow": ["tensorflow>=2.20", *DATASETS],
         "tensorflow-gpu": ["tensorflow[and-cuda]>=2.20", *DATASETS],
         "jax": ["jax>=0.7"],
-        "torch": ["torch>=2.8"],
+        "torch": ["torch>=2.13"],
         "dev": ["pytest>=8.3", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
     },
 )
