@@ -16,7 +16,7 @@ How each backend differentiates "this scalar with respect to just these variable
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 from keras import ops
 
 from keras_gen.errors import InputError
+from keras_gen.optimizers import OptimizerGroup, optimizers_for
 
 BACKEND: str = keras.backend.backend()
 
@@ -66,44 +67,6 @@ class Update:
     variables: Sequence[keras.Variable]
     repeats: int = 1
     logs: tuple[str, ...] = ()
-
-
-class OptimizerGroup(keras.optimizers.Optimizer):
-    """Holds the optimizers of a step of several updates, so that trainers and checkpoints see all.
-
-    The engine applies its members one by one; `apply` on the group itself is an error.
-    `keras.optimizers.MultiOptimizer` is not used because there a variable belongs to exactly one
-    optimizer, while updates may share variables (a stage of pretraining and the fine-tuning).
-    """
-
-    def __init__(self, optimizers: dict[str, keras.optimizers.Optimizer]):
-        super().__init__(learning_rate=0.0, name="optimizer_group")
-        self.optimizers = optimizers
-        self._moved: dict[str, list[keras.Variable]] = {}
-
-    def build_members(self, updates: Iterable[Update]) -> None:
-        for update in updates:
-            self._moved[update.name] = list(update.variables)
-            self.optimizers[update.name].build(self._moved[update.name])
-        super().build([])
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return self._variables[:] + [v for o in self.optimizers.values() for v in o.variables]
-
-    @property
-    def learning_rate(self):
-        raise AttributeError(
-            "A step of several updates has a learning rate each: "
-            f"model.optimizer.optimizers[name].learning_rate, name one of {list(self.optimizers)}."
-        )
-
-    def apply(self, grads, trainable_variables=None):
-        raise NotImplementedError("Apply a member: group.optimizers[name].apply(grads, variables).")
-
-    def finalize_variable_values(self, trainable_variables) -> None:
-        for name, variables in self._moved.items():
-            self.optimizers[name].finalize_variable_values(variables)
 
 
 class GenerativeModel(keras.Model):
@@ -159,13 +122,13 @@ class GenerativeModel(keras.Model):
                 "('mixed_bfloat16')."
             )
         updates = self.updates()
-        self._optimizers_by_update = _optimizers_by_update(optimizer, updates)
+        self._optimizers = optimizers_for(optimizer, [u.name for u in updates])
         if len(updates) == 1:
-            container = self._optimizers_by_update[updates[0].name]
+            container = self._optimizers[updates[0].name]
             container.build(list(updates[0].variables))
         else:
-            container = OptimizerGroup(self._optimizers_by_update)
-            container.build_members(updates)
+            container = OptimizerGroup(self._optimizers)
+            container.build_members({u.name: list(u.variables) for u in updates})
         self._requested = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
         if BACKEND == "torch":
             steps_per_execution = 1
@@ -197,7 +160,7 @@ class GenerativeModel(keras.Model):
             return None
         optimizers = {
             name: {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
-            for name, optimizer in self._optimizers_by_update.items()
+            for name, optimizer in self._optimizers.items()
         }
         return {"optimizer": optimizers, **self._requested}
 
@@ -242,7 +205,7 @@ class GenerativeModel(keras.Model):
         updates = self.updates()
         for update in updates:
             variables = list(update.variables)
-            optimizer = self._optimizers_by_update[update.name]
+            optimizer = self._optimizers[update.name]
             for _ in range(update.repeats):
                 (loss, terms), gradients = _value_and_gradients(
                     functools.partial(self._total_loss, update, batch, True), variables
@@ -299,19 +262,6 @@ class GenerativeModel(keras.Model):
 
 def _loss_name(update: Update, updates: Sequence[Update]) -> str:
     return "loss" if len(updates) == 1 else f"{update.name}_loss"
-
-
-def _optimizers_by_update(optimizer, updates: list[Update]) -> dict:
-    names = [update.name for update in updates]
-    if isinstance(optimizer, dict) and "class_name" not in optimizer:
-        if set(optimizer) != set(names):
-            raise InputError(
-                f"Expected an optimizer for each of the updates {names}. Received: {sorted(optimizer)}."
-            )
-        return {name: keras.optimizers.get(optimizer[name]) for name in names}
-    first = keras.optimizers.get(optimizer)
-    copies = [first] + [type(first).from_config(first.get_config()) for _ in names[1:]]
-    return dict(zip(names, copies, strict=True))
 
 
 def _is_dense(model: keras.Model) -> bool:
