@@ -11,7 +11,7 @@ version = next(
 )
 
 # tensorflow-datasets needs importlib_resources to prepare a dataset and does not declare it.
-DATASETS = ["tensorflow-datasets>=4.9.9", "importlib_resources>=6.0"]
+DATASETS = ["tensorflow-datasets>=4.9.10", "importlib_resources>=6.0"]
 
 setup(
     name="keras-gen",
@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["keras_gen", "keras_gen.*", "apps", "apps.*"]),
     install_requires=[
-        "keras>=3.13",
+        "keras>=3.15",
         "numpy>=2.0",
         "pillow>=11.0",
         "matplotlib>=3.9",
