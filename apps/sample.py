@@ -16,8 +16,8 @@ class Options:
     """How many pictures."""
     seed: int = 0
     """Same seed, same pictures."""
-    out: str = "samples.png"
-    """A .png file for one sheet, or a folder for a file each."""
+    out: str | None = None
+    """A .png file for one sheet, or a folder for a file each; default: RUN/seed-<seed>.png."""
 
 
 def work(options: Options) -> None:
@@ -38,7 +38,7 @@ def work(options: Options) -> None:
         )
     model = load_model(run.path / "model.keras")
     images = to_numpy(model.sample(options.n, seed=options.seed))
-    out = Path(options.out).expanduser()
+    out = run.path / f"seed-{options.seed}.png" if options.out is None else Path(options.out).expanduser()
     if out.suffix.lower() == ".png":
         out.parent.mkdir(parents=True, exist_ok=True)
         plots.save(plots.grid(images, math.ceil(math.sqrt(len(images)))), out)
