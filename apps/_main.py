@@ -37,7 +37,7 @@ def main(options_type: Any, work: Callable[[Any], None], description: str) -> No
         if error.name in ("tensorflow", "jax", "torch"):
             _fail(
                 f"Expected a backend of Keras. Received: an environment without {error.name}. "
-                'Install one: pip install "keras-gen[tensorflow]" (or jax, torch), and set '
+                'Install one: pip install -e ".[tensorflow]" (or jax, torch), and set '
                 "KERAS_BACKEND if it is not TensorFlow."
             )
         raise

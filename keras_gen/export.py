@@ -63,7 +63,7 @@ def export_file(model_file: Path, path: Path, card: dict) -> None:
     if not can_export():
         raise InputError(
             "Expected TensorFlow, which writes SavedModels. Received: an environment without it. "
-            'Install it: pip install "keras-gen[tensorflow]", or export on another machine.'
+            'Install it: pip install -e ".[tensorflow]", or export on another machine.'
         )
     done = subprocess.run(
         [sys.executable, "-m", "keras_gen.export", str(model_file), str(path)],

@@ -38,7 +38,7 @@ def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]
         raise InputError(
             f"Expected a built-in dataset ({', '.join(BUILT_IN)}), a folder or an .npz file. "
             f"Received: {name!r}, which could only be a TFDS name, and TensorFlow Datasets is not "
-            'installed. Check the path, or install it: pip install "keras-gen[tensorflow]".'
+            'installed. Check the path, or install it: pip install -e ".[tensorflow]".'
         )
     builder = _builder(name)
     image_key, image_feature = _image_feature(builder, name)
