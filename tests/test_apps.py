@@ -234,7 +234,7 @@ def test_without_the_datasets_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda n, *a: None if n == "tensorflow_datasets" else real(n, *a)
     )
-    with pytest.raises(InputError, match=r'pip install "keras-gen\[tensorflow\]"'):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[tensorflow'):
         load("mnist")
 
 
