@@ -133,7 +133,14 @@ class TestGenerate:
 
     def test_ctrl_c_says_how_to_go_on(self, tmp_path):
         command = [sys.executable, "-m", "apps.generate", "--out", str(tmp_path / "r"), "--epochs", "5000"]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a shell that runs the tests in the background lets them ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         deadline = time.time() + 120
         while time.time() < deadline and len(list(tmp_path.glob("r/checkpoints/*"))) < 2:
             time.sleep(0.2)
