@@ -48,10 +48,9 @@ def _import_tensorflow_in_silence() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras_gen  # noqa: F401 - chooses a backend
 
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        return
+    # on any backend: Keras imports TensorFlow wherever it finds it
     if importlib.util.find_spec("tensorflow") is None:
-        return  # what needs it will say so
+        return
     with _stderr_discarded():
         import tensorflow as tf
 

@@ -1,6 +1,8 @@
 """What watches a run: its log, its checkpoints, its progress on the terminal."""
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -34,6 +36,49 @@ class SetEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch
+
+
+class Interruptible(keras.callbacks.Callback):
+    """Ctrl-C ends training after the step under way; a second one at once.
+
+    An exception raised wherever the signal happens to arrive may arrive in a callback of a compiled
+    program, where it is lost: seen on JAX once in three tries. A signal that is ignored from outside
+    (a background job) stays ignored.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._requested = False
+
+    def __enter__(self):
+        self._before = signal.getsignal(signal.SIGINT)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._installed = in_main_thread and self._before is signal.default_int_handler
+        if self._installed:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exception):
+        if self._installed:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number, frame):
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
+
+    def _stop_if_requested(self):
+        if self._requested:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop_if_requested()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._stop_if_requested()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._stop_if_requested()
 
 
 class Keeper(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ import keras
 
 from keras_gen.data import Batches
 from keras_gen.errors import InputError
-from keras_gen.training.callbacks import Keeper, ProgressReport, SetEpoch
+from keras_gen.training.callbacks import Interruptible, Keeper, ProgressReport, SetEpoch
 from keras_gen.training.checkpoint import Checkpoints
 from keras_gen.training.run import Run
 
@@ -49,21 +49,23 @@ def train(
         (run.path / "metrics.csv").unlink(missing_ok=True)
     progress = ProgressReport(epochs, done, len(train_batches))
     try:
-        model.fit(
-            train_batches.stream(first_epoch=done),
-            steps_per_epoch=len(train_batches),
-            validation_data=test_batches.stream(),
-            shuffle=False,  # the batches see to that
-            epochs=epochs,
-            initial_epoch=done,
-            verbose=0,
-            callbacks=[
-                SetEpoch(train_batches),
-                Keeper(run, checkpoints, epochs),
-                progress,
-                *callbacks,
-            ],
-        )
+        with Interruptible() as interruptible:
+            model.fit(
+                train_batches.stream(first_epoch=done),
+                steps_per_epoch=len(train_batches),
+                validation_data=test_batches.stream(),
+                shuffle=False,  # the batches see to that
+                epochs=epochs,
+                initial_epoch=done,
+                verbose=0,
+                callbacks=[
+                    SetEpoch(train_batches),
+                    Keeper(run, checkpoints, epochs),
+                    progress,
+                    *callbacks,
+                    interruptible,
+                ],
+            )
     except BaseException:
         # also after Ctrl-C: whoever goes on with the model holds a state that was written
         checkpoints.restore(model)
