@@ -24,12 +24,7 @@ def work(options: Options) -> None:
     from keras_gen.training import Run
 
     run = Run.open(options.run)
-    model_file = run.path / "model.keras"
-    if not model_file.exists():
-        raise InputError(
-            f"Expected a finished run, with a model.keras. Received: {run.path}. "
-            f"Finish it: python -m apps.{run.config['task']} --resume {run.path}."
-        )
+    model_file = run.model_file()
     card = json.loads((run.path / "card.json").read_text())
     out = Path(options.out).expanduser() if options.out else run.path / "savedmodel"
     if out.exists() and not (out / "saved_model.pb").exists() and (not out.is_dir() or any(out.iterdir())):

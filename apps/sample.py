@@ -31,12 +31,7 @@ def work(options: Options) -> None:
     if options.n < 1:
         raise InputError(f"Expected n of 1 or more. Received: {options.n}.")
     run = Run.open(options.run)
-    if not (run.path / "model.keras").exists():
-        raise InputError(
-            f"Expected a finished run, with a model.keras. Received: {run.path}. "
-            f"Finish it: python -m apps.{run.config['task']} --resume {run.path}."
-        )
-    model = load_model(run.path / "model.keras")
+    model = load_model(run.model_file())
     images = to_numpy(model.sample(options.n, seed=options.seed))
     out = run.path / f"seed-{options.seed}.png" if options.out is None else Path(options.out).expanduser()
     if out.suffix.lower() == ".png":

@@ -120,6 +120,20 @@ class Run:
             )
         return cls(folder, config)
 
+    def model_file(self) -> Path:
+        """The trained model's file.
+
+        Raises:
+            InputError: The run is not finished.
+        """
+        path = self.path / "model.keras"
+        if not path.exists():
+            raise InputError(
+                f"Expected a finished run, with a model.keras. Received: {self.path}. "
+                f"Finish it: python -m apps.{self.config['task']} --resume {self.path}."
+            )
+        return path
+
     def save_config(self) -> None:
         write_atomically(self.path / "config.json", json.dumps(self.config, indent=2).encode())
 
