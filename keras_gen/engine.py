@@ -14,9 +14,11 @@ How each backend differentiates "this scalar with respect to just these variable
   to the outer one and hands what it wrote (BatchNorm statistics, seeds) back outward.
 """
 
+import contextlib
+import copy
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +87,14 @@ class GenerativeModel(keras.Model):
     def updates(self) -> list[Update]:
         """The training step: done in order, each seeing what the one before it changed."""
         raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config):
+        config = copy.deepcopy(config)  # Keras empties what it deserialises
+        for name, value in config.items():
+            if isinstance(value, dict) and "class_name" in value:
+                config[name] = keras.saving.deserialize_keras_object(value)
+        return cls(**config)
 
     # --- compile -------------------------------------------------------------------------------
 
@@ -459,14 +469,21 @@ def without_gradient(method: Callable) -> Callable:
     return call
 
 
-def normal(shape: Sequence, seed: "int | Tensor", generator: keras.random.SeedGenerator) -> Tensor:
-    """Standard normal noise that depends on `seed` alone.
+@contextlib.contextmanager
+def seeded(generator: keras.random.SeedGenerator, seed: "int | Tensor") -> Iterator[None]:
+    """Within it `generator` draws what depends on `seed` alone; afterwards it is as it was.
 
     `keras.random` takes a seed as a Python int or a `SeedGenerator`, not as a tensor; an exported
-    sampler needs the tensor. `generator` lends its state for the draw and keeps its own.
+    sampler and a `tf.data` pipeline need the tensor.
     """
     state = ops.stack([ops.cast(seed, generator.state.dtype), ops.zeros((), generator.state.dtype)])
     with _Scope([(generator.state, state)]):
+        yield
+
+
+def normal(shape: Sequence, seed: "int | Tensor", generator: keras.random.SeedGenerator) -> Tensor:
+    """Standard normal noise that depends on `seed` alone."""
+    with seeded(generator, seed):
         return keras.random.normal(tuple(shape), dtype="float32", seed=generator)
 
 

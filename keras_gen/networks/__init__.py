@@ -3,5 +3,15 @@ numbers, a decoder maps vectors to images of `channels` numbers a pixel."""
 
 from keras_gen.networks.conv import conv_decoder, conv_encoder
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
+from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
+from keras_gen.networks.tied import TiedDecoder
 
-__all__ = ["conv_decoder", "conv_encoder", "mlp_decoder", "mlp_encoder"]
+__all__ = [
+    "TiedDecoder",
+    "conv_decoder",
+    "conv_encoder",
+    "mlp_decoder",
+    "mlp_encoder",
+    "recurrent_decoder",
+    "recurrent_encoder",
+]

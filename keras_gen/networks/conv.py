@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from keras_gen.errors import InputError
+from keras_gen.networks.code import code_layers
 
 KERNEL = 4
 
@@ -34,6 +35,8 @@ def conv_encoder(
     filters: Sequence[int] = (32, 64),
     dense: int = 128,
     activation: str = "relu",
+    code_activation: str = "linear",
+    code_noise: float = 0.0,
 ) -> keras.Model:
     """Images (height, width, channels) to vectors of `units` numbers; one halving per filter."""
     _check(input_shape, filters)
@@ -42,7 +45,7 @@ def conv_encoder(
     for width in filters:
         x = layers.Conv2D(width, KERNEL, 2, padding="same", activation=activation)(x)
     x = layers.Dense(dense, activation)(layers.Flatten()(x))
-    return keras.Model(inputs, layers.Dense(units)(x), name="encoder")
+    return keras.Model(inputs, code_layers(x, units, code_activation, code_noise), name="encoder")
 
 
 def conv_decoder(

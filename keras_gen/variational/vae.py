@@ -1,6 +1,5 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv:1312.6114)."""
 
-import copy
 import math
 
 import keras
@@ -252,14 +251,6 @@ class VAE(GenerativeModel):
             "seed": self.seed,
             "data_key": self.data_key,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        config = copy.deepcopy(config)  # Keras empties what it deserialises
-        for part in ("encoder", "decoder"):
-            if isinstance(config[part], dict):
-                config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
 
 
 def _check_shapes(encoder, decoder, likelihood) -> None:
