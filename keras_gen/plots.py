@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_gen.errors import InputError
+
 BORDER = 1
 CELL = 56
 """Small pictures are enlarged by a whole factor until a cell is about this wide."""
@@ -46,12 +48,34 @@ def save(drawn: Image.Image, path: Path) -> None:
 
 def pairs(originals: np.ndarray, others: np.ndarray, columns: int = 12) -> Image.Image:
     """Rows of originals, each with the row of what was made of them below it."""
-    count = len(originals) - len(originals) % columns or len(originals)
+    return strips([originals, others], columns)
+
+
+def strips(versions: Sequence[np.ndarray], columns: int = 12) -> Image.Image:
+    """Several versions of the same images, row below row."""
+    total = len(versions[0])
+    count = total - total % columns or total
     columns = min(columns, count)
-    blocks = []
-    for start in range(0, count, columns):
-        blocks += [originals[start : start + columns], others[start : start + columns]]
-    return grid(np.concatenate(blocks), columns)
+    starts = range(0, count, columns)
+    rows = [version[start : start + columns] for start in starts for version in versions]
+    return grid(np.concatenate(rows), columns)
+
+
+def filters(encoder, shape: tuple[int, int, int], most: int = 100) -> Image.Image | None:
+    """The first layer's kernels as pictures, each stretched to its own range; None if it has none."""
+    from keras_gen.engine import to_numpy
+
+    first = next(layer for layer in encoder.layers if layer.weights)
+    kernel = to_numpy(first.kernel.value) if hasattr(first, "kernel") else None
+    if kernel is None:
+        return None
+    if kernel.ndim == 2:
+        kernel = kernel.reshape(*shape, -1)
+    if kernel.shape[2] not in (1, 3):
+        return None
+    pictures = np.moveaxis(kernel, -1, 0)[:most]
+    largest = np.abs(pictures).max(axis=(1, 2, 3), keepdims=True)
+    return grid(pictures / np.maximum(largest, 1e-12), math.ceil(math.sqrt(len(pictures))))
 
 
 def prior_quantiles(side: int) -> np.ndarray:
@@ -79,6 +103,65 @@ def interpolations(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarr
         else:
             rows.append((np.sin((1 - t) * omega) * a + np.sin(t * omega) * b) / np.sin(omega))
     return np.concatenate(rows).astype("float32")
+
+
+def straight_lines(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
+    """Codes (n * steps, d) along the straight line from each start to its end.
+
+    An autoencoder's code has no prior, hence no shell to stay on.
+    """
+    t = np.linspace(0, 1, steps)[None, :, None]
+    between = (1 - t) * starts[:, None] + t * ends[:, None]
+    return between.reshape(-1, starts.shape[1]).astype("float32")
+
+
+def embedded(codes: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Codes (n, d) laid out in the plane, (n, 2), so that neighbours stay neighbours.
+
+    `tsne` (van der Maaten & Hinton 2008, scikit-learn) or `umap` (McInnes et al. 2018, umap-learn).
+    """
+    if method == "umap":
+        try:
+            from umap import UMAP
+        except ImportError:
+            raise InputError(
+                "Expected umap-learn for --embedding umap. Received: an environment without it. "
+                "Install it: pip install umap-learn, or use tsne."
+            ) from None
+        return UMAP(random_state=seed, n_jobs=1).fit_transform(codes)
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, max(1.0, (len(codes) - 1) / 4))
+    return TSNE(random_state=seed, perplexity=perplexity, init="pca").fit_transform(codes)
+
+
+def scatter(
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    path: Path,
+    title: str,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Points (n, 2), coloured by label where there are labels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6, 5))
+    if labels is None:
+        ax.scatter(points[:, 0], points[:, 1], s=6, lw=0)
+    else:
+        for label in np.unique(labels):
+            some = points[labels == label]
+            name = classes[label] if classes else str(label)
+            ax.scatter(some[:, 0], some[:, 1], s=6, lw=0, label=name, color=plt.cm.tab20(label % 20))
+        if len(np.unique(labels)) <= 20:
+            ax.legend(markerscale=2.5, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set(title=title, xticks=[], yticks=[])
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
 
 
 def curves(rows: Sequence[dict], path: Path) -> None:

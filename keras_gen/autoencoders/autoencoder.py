@@ -37,7 +37,7 @@ class Autoencoder(GenerativeModel):
         penalty: What the code costs.
         seed: Of the corruption and of stochastic penalties.
 
-    Logs `loss`, `reconstruction`, and `penalty` if there is one.
+    Logs `loss` and, where there is a penalty, its parts `reconstruction` and `penalty`.
 
     Raises:
         InputError: The networks do not fit each other, the corruption or the penalty.
@@ -78,18 +78,18 @@ class Autoencoder(GenerativeModel):
     def updates(self) -> list[Update]:
         if self._stage is not None:
             return [self._stage_update(self._stage)]
-        logs = ("reconstruction", "penalty") if self.penalty is not None else ("reconstruction",)
+        logs = ("reconstruction", "penalty") if self.penalty is not None else ()
         return [Update("reconstruction", self._loss, self.trainable_variables, logs=logs)]
 
     def _loss(self, batch, training: bool):
-        clean = batch[self.data_key]
+        return self.loss_from_corrupted(batch, self._corrupted(batch[self.data_key], training), training)
+
+    def _corrupted(self, clean, training: bool):
         if self.corruption is None:
-            corrupted = clean
-        elif training:
-            corrupted = self.corruption(clean, self.noise)
-        else:
-            corrupted = self.corruption.at(clean, EVALUATION_SEED, self.noise)
-        return self.loss_from_corrupted(batch, corrupted, training)
+            return clean
+        if training:
+            return self.corruption(clean, self.noise)
+        return self.corruption.at(clean, EVALUATION_SEED, self.noise)
 
     def loss_from_corrupted(self, batch, corrupted, training: bool):
         """The update's loss for a given corrupted input: `(scalar, terms)`."""
@@ -101,7 +101,7 @@ class Autoencoder(GenerativeModel):
         output = self.decoder(codes, training=training)
         reconstruction = ops.mean(self.squared_error(batch[self.data_key], output))
         if self.penalty is None:
-            return reconstruction, {"reconstruction": reconstruction}
+            return reconstruction, {}
         penalty = self.penalty(encode, corrupted, codes, self.noise)
         return reconstruction + penalty, {"reconstruction": reconstruction, "penalty": penalty}
 
@@ -150,17 +150,14 @@ class Autoencoder(GenerativeModel):
             target = batch[self.data_key]
             for before, _ in pairs[:stage]:
                 target = before(target)
-            given = target
-            if self.corruption is not None and stage == 0:
-                given = self.corruption(target, self.noise)
+            given = self._corrupted(target, training) if stage == 0 else target
             difference = ops.cast(target, "float32") - ops.cast(
                 decode(encode(given, training=training), training=training), "float32"
             )
-            error = ops.mean(difference * difference) * (self._unit if stage == 0 else 1.0)
-            return error, {"reconstruction": error}
+            return ops.mean(difference * difference) * (self._unit if stage == 0 else 1.0), {}
 
         variables = [*encode.trainable_variables, *decode.trainable_variables]
-        return Update("reconstruction", loss, variables, logs=("reconstruction",))
+        return Update("reconstruction", loss, variables)
 
     # --- use -----------------------------------------------------------------------------------
 

@@ -76,7 +76,13 @@ class Splits:
     test: ImageData
 
 
-def load(name: str, image_size: int | None = None, limit: int | None = None, seed: int = 0) -> Splits:
+def load(
+    name: str,
+    image_size: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    validation: int | None = None,
+) -> Splits:
     """Read data.
 
     Args:
@@ -86,6 +92,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, see
             or 64 where they differ in size.
         limit: At most so many pictures in each split.
         seed: Of the choice of held-out and limited pictures, where the source leaves one.
+        validation: Instead of the test split, hold out the last so many training pictures.
 
     Raises:
         InputError: One line with what was expected, what was received and what to do.
@@ -104,6 +111,8 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, see
         splits = _from_tfds(str(path) if path.is_dir() else name, image_size, limit, seed)
     else:
         raise InputError(f"Expected an existing folder or file. Received: {name}. Check the path.")
+    if validation is not None:
+        splits = _last_held_out(splits.train, validation)
     parts = []
     for part in (splits.train, splits.test):
         if limit is not None and limit < len(part):
@@ -142,6 +151,15 @@ def _held_out(data: ImageData, seed: int, fraction: float = TEST_FRACTION) -> Sp
     order = np.random.default_rng([seed, 0]).permutation(len(data))
     held = max(1, round(fraction * len(data)))
     return Splits(data.select(np.sort(order[held:])), data.select(np.sort(order[:held])))
+
+
+def _last_held_out(data: ImageData, count: int) -> Splits:
+    if not 0 < count < len(data):
+        raise InputError(
+            f"Expected a validation part within 1 to {len(data) - 1} pictures of {data.name}. "
+            f"Received: {count}."
+        )
+    return Splits(data.select(slice(None, -count)), data.select(slice(-count, None)))
 
 
 _IMAGE_KEYS = ("x_train", "train_images", "images", "image", "x", "X", "arr_0")

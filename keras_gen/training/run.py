@@ -120,6 +120,12 @@ class Run:
             )
         return cls(folder, config)
 
+    def part(self, name: str) -> "Run":
+        """A folder within, for one of several models of a run: its own metrics and checkpoints."""
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        return Run(path, self.config)
+
     def model_file(self) -> Path:
         """The trained model's file.
 

@@ -1,0 +1,217 @@
+"""What the apps that train share: their options, resumption, the plan, and the way out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import keras
+
+    from keras_gen.data import Batches, ImageData, Splits
+    from keras_gen.training import Run
+
+STEPS = 6000
+"""A run is so many steps long if nobody says how many epochs."""
+
+
+@dataclass
+class TrainingOptions:
+    data: str = "digits"
+    """`digits`, a folder of pictures, an .npz file, or a TFDS name such as `mnist`."""
+    image_size: int | None = None
+    """Pixels a side; default: as the data are, 64 for mixed sizes."""
+    limit: int | None = None
+    """Use at most so many pictures of each split."""
+    validation: int | None = None
+    """Hold out the last so many training pictures, and leave the test split alone."""
+    epochs: int | None = None
+    """Passes over the data; default: as many as make about 6,000 steps, 200 at most."""
+    batch_size: int = 100
+    """Pictures in a step."""
+    optimizer: Literal["adam", "nadam", "adamw", "sgd"] = "adam"
+    """What moves the weights."""
+    learning_rate: float = 1e-3
+    """Of the optimizer."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate; cosine: down to 0 at the last epoch."""
+    seed: int = 0
+    """Of weights, order, noise and samples."""
+    out: str | None = None
+    """Folder to write; default: runs/<task>/<time>."""
+    resume: str | None = None
+    """Folder of a run to go on with; only --epochs may be given with it."""
+
+
+Options = TypeVar("Options", bound=TrainingOptions)
+
+
+def changed(options: TrainingOptions) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    values = {f.name: getattr(options, f.name) for f in fields(options)}
+    defaults = {f.name: f.default for f in fields(options)}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def command(task: str, options: TrainingOptions) -> str:
+    """The command that makes a run like this one."""
+    words = ["python -m", f"apps.{task}"]
+    for name, value in changed(options).items():
+        flag = name.replace("_", "-")
+        if name in ("out", "resume"):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            values = value if isinstance(value, (tuple, list)) else [value]
+            words.append(" ".join([f"--{flag}", *map(str, values)]))
+    return " ".join(words)
+
+
+def begin(task: str, options: Options) -> "tuple[Options, Run | None]":
+    """Options to work with, those of the run to go on with if there is one, checked.
+
+    A new run's folder is made by `open_run`, when the data and the model are known to be good.
+    """
+    from keras_gen.errors import InputError
+    from keras_gen.training import Run
+
+    run = None
+    if options.resume is not None:
+        run = Run.open(options.resume, task)
+        options = _resumed(options, run)
+    for name in ("batch_size", "latent_dim", "validation"):
+        value = getattr(options, name, None)
+        if value is not None and value < 1:
+            raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
+    if not options.learning_rate > 0:
+        raise InputError(f"Expected a positive learning rate. Received: {options.learning_rate}.")
+    if options.epochs is not None and options.epochs < 1:
+        raise InputError(f"Expected 1 epoch or more. Received: {options.epochs}.")
+    return options, run
+
+
+def _resumed(options: Options, run: "Run") -> Options:
+    from keras_gen.errors import InputError
+
+    given = [name for name in changed(options) if name not in ("resume", "epochs")]
+    if given:
+        raise InputError(
+            "Expected --epochs alone beside --resume: the rest is what the run was started with. "
+            f"Received: {', '.join('--' + n.replace('_', '-') for n in given)}. Leave them out, or "
+            "start a new run."
+        )
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in run.config["options"].items()
+    }
+    try:
+        saved = type(options)(**values)
+    except TypeError as error:
+        raise InputError(
+            f"Expected a config.json with the options of a run. Received: {run.path} ({error})."
+        ) from None
+    epochs = options.epochs if options.epochs is not None else saved.epochs
+    return replace(saved, epochs=epochs, resume=options.resume)
+
+
+def read(options: TrainingOptions) -> "Splits":
+    from keras_gen.data import load
+
+    print(f"reading {options.data}", flush=True)
+    return load(options.data, options.image_size, options.limit, options.seed, options.validation)
+
+
+def default_epochs(options: TrainingOptions, steps: int) -> int:
+    return options.epochs or max(1, min(200, round(STEPS / steps)))
+
+
+def compile_model(model: "keras.Model", options: TrainingOptions, epochs: int, steps: int) -> None:
+    """Compile with the optimizer and the schedule that the options name."""
+    import keras
+
+    rate: Any = options.learning_rate
+    if options.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
+    optimizer = keras.optimizers.get(
+        {"class_name": options.optimizer, "config": {"learning_rate": options.learning_rate}}
+    )
+    optimizer = type(optimizer)(learning_rate=rate)
+    model.compile(optimizer, steps_per_execution=max(d for d in range(1, 21) if steps % d == 0))
+
+
+def open_run(task: str, options: TrainingOptions, run: "Run | None", data: "ImageData") -> "Run":
+    """The run's folder, new or old, with its options; refused if the data are others now."""
+    from keras_gen.errors import InputError
+    from keras_gen.training import Run
+
+    if run is None:
+        run = Run.create(task, asdict(options), options.out)
+    now = data.fingerprint()
+    before = run.config.setdefault("data", {"fingerprint": now})["fingerprint"]
+    if before != now:
+        raise InputError(
+            f"Expected the data that {run.path} was trained on. Received: {data.name} with other "
+            "pictures. Bring the old ones back, or start a new run."
+        )
+    run.config["options"]["epochs"] = options.epochs
+    run.save_config()
+    return run
+
+
+def train_model(
+    task: str,
+    model: "keras.Model",
+    training: "Batches",
+    held_out: "Batches",
+    run: "Run",
+    epochs: int,
+    callbacks: Sequence = (),
+    part: str | None = None,
+) -> None:
+    """Train in the run's folder or a part of it; Ctrl-C says how to go on."""
+    from keras_gen.training import train
+
+    try:
+        train(model, training, held_out, run if part is None else run.part(part), epochs, callbacks)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Go on with: python -m apps.{task} --resume {run.path}") from None
+
+
+def plan(lines: dict[str, str]) -> None:
+    """What is about to be done, printed before anything takes long."""
+    print("\n".join(f"{name:8} {line}" for name, line in lines.items()), flush=True)
+
+
+def described(splits: "Splits", options: TrainingOptions) -> str:
+    shape = "x".join(map(str, splits.train.shape))
+    return (
+        f"{options.data}: {len(splits.train):,} pictures to train on, {len(splits.test):,} held out, {shape}"
+    )
+
+
+def card_of_data(splits: "Splits", options: TrainingOptions, run: "Run") -> dict:
+    return {
+        "name": options.data if options.data == "digits" else Path(options.data).name,
+        "train": len(splits.train),
+        "held_out": len(splits.test),
+        "shape": list(splits.train.shape),
+        **run.config["data"],
+    }
+
+
+def deliver(run: "Run", model: "keras.Model", card: dict, files: Sequence[str]) -> None:
+    """Write the model, its card and its SavedModel, and say what lies where."""
+    from keras_gen.export import can_export, export_file
+    from keras_gen.training.run import write_atomically
+
+    write_atomically(run.path / "card.json", json.dumps(card, indent=2).encode())
+    part = run.path / "model.part.keras"
+    model.save(part)
+    part.replace(run.path / "model.keras")
+    if can_export():
+        export_file(run.path / "model.keras", run.path / "savedmodel", card)
+        print(f"wrote {run.path}/: {' '.join([*files, 'model.keras', 'savedmodel/'])}")
+    else:
+        print(f"wrote {run.path}/: {' '.join([*files, 'model.keras'])}")
+        print(f"no SavedModel: TensorFlow is not installed. Where it is: python -m apps.export {run.path}")
