@@ -14,9 +14,21 @@ import tyro
 from keras_gen.errors import InputError, TrainingError
 
 
-def main(options_type: Any, work: Callable[[Any], None], description: str) -> None:
-    """Parse options, do the work, and turn what a person can mend into one line and exit code 2."""
-    options = tyro.cli(options_type, description=description)
+def main(
+    options_type: Any, work: Callable[[Any], None], description: str, default: str | None = None
+) -> None:
+    """Parse options, do the work, and turn what a person can mend into one line and exit code 2.
+
+    Args:
+        options_type: A dataclass, or a union of those of several commands.
+        work: Takes the parsed options.
+        description: Of `--help`.
+        default: The command that is meant where none is named.
+    """
+    arguments = sys.argv[1:]
+    if default and arguments[:1] not in (["-h"], ["--help"]) and (arguments or ["-"])[0].startswith("-"):
+        arguments = [default, *arguments]
+    options = tyro.cli(options_type, description=description, args=arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:

@@ -85,11 +85,26 @@ def begin(task: str, options: Options) -> "tuple[Options, Run | None]":
         value = getattr(options, name, None)
         if value is not None and value < 1:
             raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
+    for name in ("activation", "code_activation"):
+        _check_activation(getattr(options, name, "relu"))
     if not options.learning_rate > 0:
         raise InputError(f"Expected a positive learning rate. Received: {options.learning_rate}.")
     if options.epochs is not None and options.epochs < 1:
         raise InputError(f"Expected 1 epoch or more. Received: {options.epochs}.")
     return options, run
+
+
+def _check_activation(name: str) -> None:
+    import keras
+
+    from keras_gen.errors import InputError
+
+    try:
+        keras.activations.get(name)
+    except ValueError:
+        raise InputError(
+            f"Expected an activation that Keras knows, such as relu, tanh, silu, gelu. Received: {name!r}."
+        ) from None
 
 
 def _resumed(options: Options, run: "Run") -> Options:

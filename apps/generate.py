@@ -87,18 +87,7 @@ def work(options: Options) -> None:
 
 def build(options: Options, shape: tuple[int, int, int]) -> "VAE":
     """The untrained model for pictures of `shape`."""
-    import keras
-
     from keras_gen import networks, variational
-    from keras_gen.errors import InputError
-
-    try:
-        keras.activations.get(options.activation)
-    except ValueError:
-        raise InputError(
-            "Expected an activation that Keras knows, such as relu, tanh, silu, gelu. "
-            f"Received: {options.activation!r}."
-        ) from None
 
     likelihood: variational.Bernoulli | variational.Gaussian = variational.Bernoulli()
     if options.likelihood == "gaussian":
