@@ -20,6 +20,7 @@ from keras import ops
 
 from keras_gen.engine import BACKEND, seeded, to_numpy
 from keras_gen.errors import InputError
+from keras_gen.images import edge_padded
 
 Strength = float | tuple[float, float]
 
@@ -170,12 +171,11 @@ class Blur(Corruption):
         sigma = ops.maximum(ops.convert_to_tensor(_drawn(self.sigma, data, generator), "float32"), 1e-3)
         weights = [ops.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
         total = sum(weights)
-        for axis in (1, 2):
-            padding = [[0, 0]] * axis + [[radius, radius]] + [[0, 0]] * (3 - axis)
-            padded = _edge_padded(data, padding)
-            size = ops.shape(data)[axis]
-            data = sum((weight / total) * _slice(padded, axis, i, size) for i, weight in enumerate(weights))
-        return data
+        height, width = ops.shape(data)[1:3]
+        padded = edge_padded(data, radius, 0, above=radius)
+        data = sum(w / total * padded[:, i : i + height] for i, w in enumerate(weights))
+        padded = edge_padded(data, 0, radius, left=radius)
+        return sum(w / total * padded[:, :, i : i + width] for i, w in enumerate(weights))
 
 
 @keras.saving.register_keras_serializable("keras_gen.corruptions")
@@ -365,28 +365,9 @@ def corrupted(dataset, corruption: Corruption, seed: int = 0):
 # --- pieces ------------------------------------------------------------------------------------
 
 
-def _slice(tensor, axis: int, start: int, size):
-    return tensor[:, start : start + size] if axis == 1 else tensor[:, :, start : start + size]
-
-
-def _edge_padded(data, padding):
-    """Repeat the first and last rows or columns. `ops.pad(mode="edge")` is missing on TensorFlow."""
-    for axis in (1, 2):
-        before, after = padding[axis]
-        first, last = _slice(data, axis, 0, 1), data[:, -1:] if axis == 1 else data[:, :, -1:]
-        parts = [ops.repeat(first, before, axis=axis)] if before else []
-        parts.append(data)
-        if after:
-            parts.append(ops.repeat(last, after, axis=axis))
-        data = ops.concatenate(parts, axis=axis) if len(parts) > 1 else data
-    return data
-
-
 def _padded_to_multiple(data, multiple: int):
-    height, width = data.shape[1:3]
-    if height is None or width is None:
-        raise InputError("Expected pictures of a known size. Received: a pipeline without one.")
-    return _edge_padded(data, [[0, 0], [0, -height % multiple], [0, -width % multiple], [0, 0]])
+    height, width = ops.shape(data)[1:3]
+    return edge_padded(data, -height % multiple, -width % multiple)
 
 
 def _flattened_squares(data, factor: int):

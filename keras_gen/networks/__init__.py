@@ -5,9 +5,11 @@ from keras_gen.networks.conv import conv_decoder, conv_encoder
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.tied import TiedDecoder
+from keras_gen.networks.unet import bias_free_unet
 
 __all__ = [
     "TiedDecoder",
+    "bias_free_unet",
     "conv_decoder",
     "conv_encoder",
     "mlp_decoder",
