@@ -28,6 +28,7 @@ setup(
         "pillow>=11.0",
         "matplotlib>=3.9",
         "rich>=13.7",
+        "scikit-image>=0.25",
         "scikit-learn>=1.5",
         "tyro>=0.9.20",
     ],
@@ -36,6 +37,8 @@ setup(
         "tensorflow-gpu": ["tensorflow[and-cuda]>=2.20", *DATASETS],
         "jax": ["jax>=0.7"],
         "torch": ["torch>=2.13"],
+        # BM3D is licensed for non-commercial use; nothing but its row in a table needs it.
+        "denoise": ["bm3d>=4.0", "opencv-python-headless>=4.10"],
         "dev": ["pytest>=8.3", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
     },
 )

@@ -1,0 +1,346 @@
+"""Train a denoiser, take the noise out of pictures, and measure it beside the classical methods."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from apps._main import main
+from apps._training import (
+    TrainingOptions,
+    begin,
+    card_of_data,
+    command,
+    compile_model,
+    default_epochs,
+    deliver,
+    described,
+    open_run,
+    plan,
+    read,
+    train_model,
+)
+
+if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    from keras_gen.autoencoders import Denoiser
+    from keras_gen.pictures import Picture
+
+SHIPPED = Path(__file__).parent.parent / "savedmodels" / "denoise"
+LEVELS = (15.0, 25.0, 50.0)
+
+
+@dataclass
+class Train(TrainingOptions):
+    """Train on clean pictures, to which the noise is added."""
+
+    noise: str = "gaussian:0-0.22"
+    """What to undo: gaussian, salt, masking, blur, jpeg, downsampling with a strength or a range of
+    them, where black to white is 1; several joined by +."""
+    widths: tuple[int, ...] = (32, 64, 96)
+    """Filters at each scale of the network, from full resolution down."""
+    blocks: int = 2
+    """Residual blocks at each scale."""
+    mixed_precision: bool = False
+    """Multiply in bfloat16: faster where the processor knows it."""
+    measure: int = 100
+    """Held-out pictures in the table at the end; 0: no table."""
+
+
+@dataclass
+class Apply:
+    """Take the noise out of pictures."""
+
+    pictures: tyro.conf.Positional[tuple[str, ...]]
+    """Files and folders."""
+    run: str | None = None
+    """Folder of a training run; default: the model that comes with keras_gen."""
+    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File for one picture, folder for several; default: beside each, as NAME-denoised.png."""
+    tile: int = 256
+    """Pixels a side of the pieces that large pictures are done in; smaller takes less memory."""
+
+
+@dataclass
+class Measure:
+    """PSNR and SSIM on held-out pictures, beside the classical methods on the same noise."""
+
+    run: str | None = None
+    """Folder of a training run; default: the model that comes with keras_gen."""
+    data: str = "digits"
+    """Whose held-out pictures: `digits`, a folder, an .npz file or a TFDS name."""
+    image_size: int | None = None
+    """Pixels a side; default: as the data are, 64 for mixed sizes."""
+    levels: tuple[float, ...] = LEVELS
+    """Standard deviations of the Gaussian noise, of 255."""
+    n: int = 100
+    """How many held-out pictures, the first ones; 0: all."""
+    seed: int = 0
+    """Of the noise."""
+
+
+Options = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Apply, tyro.conf.subcommand("run")]
+    | Annotated[Measure, tyro.conf.subcommand("measure")]
+)
+
+
+def work(options: Train | Apply | Measure) -> None:
+    {Train: train, Apply: run, Measure: measure}[type(options)](options)  # type: ignore[operator]
+
+
+def train(options: Train) -> None:
+    import keras
+
+    from keras_gen.autoencoders import Denoiser, corruptions
+    from keras_gen.data import Batches
+    from keras_gen.networks import unet
+
+    options, run = begin("denoise", options)
+    corruption = corruptions.parse(options.noise)
+    splits = read(options)
+    keras.utils.set_random_seed(options.seed)
+    if options.mixed_precision:
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model = Denoiser(
+        unet.bias_free_unet(splits.train.shape[-1], options.widths, options.blocks),
+        corruption,
+        stride=unet.stride(options.widths),
+        reach=unet.reach(options.widths, options.blocks),
+        seed=options.seed,
+    )
+    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
+    training, held_out = made(splits.train, training=True), made(splits.test, training=False)
+    options = replace(options, epochs=default_epochs(options, len(training)))
+    assert options.epochs is not None
+    compile_model(model, options, options.epochs, len(training))
+    run = open_run("denoise", options, run, splits.train)
+    plan(
+        {
+            "data": described(splits, options),
+            "model": f"denoiser of {options.noise}, {model.count_params():,} parameters, on "
+            f"{keras.backend.backend()}",
+            "training": f"{options.epochs} epochs of {len(training)} steps",
+            "writing": str(run.path),
+        }
+    )
+    train_model("denoise", model, training, held_out, run, options.epochs)
+
+    from keras_gen import plots
+    from keras_gen.engine import to_numpy
+
+    plots.curves(run.rows(), run.path / "curves.png")
+    clean = splits.test.floats(slice(0, 12))
+    noisy = to_numpy(corruption.at(clean, options.seed))
+    plots.save(plots.strips([noisy, to_numpy(model(noisy)), clean]), run.path / "denoised.png")
+    metrics = {k: f"{v:.6f}" for k, v in run.rows()[-1].items() if k.startswith("val_")}
+    if options.measure:
+        rows = table(model, splits, LEVELS, options.measure, options.seed, run.path / "methods.png")
+        show(rows)
+        metrics |= {
+            f"PSNR at Gaussian noise of {row['level']:g}/255, {row['method']}": f"{row['psnr']:.2f} dB"
+            for row in rows
+        }
+    card = {
+        "name": f"denoiser on {splits.train.name}",
+        "data": card_of_data(splits, options, run),
+        "metrics": metrics,
+        "protocol": f"held-out pictures; noise {options.noise} in training; PSNR averaged over "
+        f"{options.measure} pictures, estimates clipped; epochs {options.epochs}, seed {options.seed}, "
+        f"backend {run.config['backend']}.",
+        "licence": splits.train.licence,
+        "command": command("denoise train", options),
+        "usage": [
+            "clean = model.denoise(image=noisy)         # uint8, any height and width",
+            "clean = model.denoise_unit(image=noisy)    # float32 in [0, 1]",
+        ],
+    }
+    if options.mixed_precision:  # what is kept computes in float32
+        keras.mixed_precision.set_global_policy("float32")
+        trained, model = model, Denoiser.from_config(_in_float32(model.get_config()))
+        model.set_weights(trained.get_weights())
+    deliver(run, model, card, ["curves.png", "denoised.png", *(["methods.png"] if options.measure else [])])
+    print(f"next: python -m apps.denoise run noisy.png --run {run.path} -o clean.png")
+
+
+def _in_float32(config):
+    """A model's configuration without the dtype policies of its training."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return "float32"
+        return {k: _in_float32(v) for k, v in config.items()}
+    return [_in_float32(v) for v in config] if isinstance(config, (list, tuple)) else config
+
+
+def load_denoiser(run: str | None) -> "Denoiser":
+    from keras_gen import load_model
+    from keras_gen.errors import InputError
+    from keras_gen.training import Run
+
+    if run is not None:
+        return load_model(Run.open(run, "denoise").model_file())
+    if not (SHIPPED / "model.keras").exists():
+        raise InputError(f"Expected the shipped model in {SHIPPED}. Received: none there. Name a --run.")
+    return load_model(SHIPPED / "model.keras")
+
+
+# --- run ---------------------------------------------------------------------------------------
+
+
+def run(options: Apply) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from keras_gen.errors import InputError
+    from keras_gen.pictures import check_writable, read_picture, write_picture
+
+    if options.tile < 1:
+        raise InputError(f"Expected a tile of 1 pixel or more. Received: {options.tile}.")
+    sources = _sources(options.pictures)
+    targets = _targets(sources, options)
+    alone = len(sources) == 1
+    if alone:  # refuse before the model is loaded
+        check_writable(read_picture(sources[0]), targets[0])
+    model = load_denoiser(options.run)
+    skipped = []
+    console = Console(stderr=True)
+    pairs = list(zip(sources, targets, strict=True))
+    for source, target in track(
+        pairs, "denoising", console=console, transient=True, disable=alone or not console.is_terminal
+    ):
+        try:
+            picture = read_picture(source)
+            done: Picture = picture.showing(model.denoise(picture.pixels, options.tile))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(done, target)
+        except InputError as error:
+            if alone:
+                raise
+            skipped.append(str(error))
+    for reason in skipped:
+        print(f"skipped: {reason}")
+    if len(skipped) == len(sources):
+        raise InputError(f"Expected pictures. Received: {len(sources)} files, none that can be denoised.")
+    if alone:
+        print(f"wrote {targets[0]}")
+    else:
+        print(f"wrote {len(sources) - len(skipped)} pictures to {targets[0].parent}")
+
+
+def _sources(names: tuple[str, ...]) -> list[Path]:
+    from keras_gen.data.folder import SUFFIXES
+    from keras_gen.errors import InputError
+
+    found: list[Path] = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"Expected a folder with pictures. Received: {path}, which has none.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"Expected an existing picture or folder. Received: {path}. Check the path.")
+    return found
+
+
+def _targets(sources: list[Path], options: Apply) -> list[Path]:
+    from keras_gen.errors import InputError
+
+    out = None if options.out is None else Path(options.out).expanduser()
+    if out is None:
+        targets = [source.with_name(f"{source.stem}-denoised.png") for source in sources]
+    elif len(sources) == 1 and out.suffix and not out.is_dir():
+        targets = [out]
+    else:
+        if out.suffix and not out.is_dir():
+            raise InputError(f"Expected a folder for {len(sources)} pictures. Received: {out}.")
+        targets = [out / f"{source.stem}.png" for source in sources]
+    again = {target for target in targets if targets.count(target) > 1}
+    targets = [
+        target.with_name(f"{source.name}.png") if target in again else target
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    over = {source.resolve() for source in sources} & {target.resolve() for target in targets}
+    if over:
+        raise InputError(
+            f"Expected to write elsewhere than over the noisy pictures. Received: {sorted(over)[0]}. "
+            "Name another --out."
+        )
+    return targets
+
+
+# --- measure -----------------------------------------------------------------------------------
+
+
+def measure(options: Measure) -> None:
+    from keras_gen.data import load
+    from keras_gen.errors import InputError
+
+    if any(level <= 0 for level in options.levels) or not options.levels:
+        raise InputError(f"Expected positive noise levels. Received: {options.levels}.")
+    if options.n < 0:
+        raise InputError(f"Expected n of 0 or more. Received: {options.n}.")
+    model = load_denoiser(options.run)
+    splits = load(options.data, options.image_size)
+    show(table(model, splits, options.levels, options.n or len(splits.test), options.seed))
+
+
+def table(model: "Denoiser", splits, levels, n: int, seed: int, picture: Path | None = None) -> list[dict]:
+    """A row for each noise level and method: PSNR and SSIM, means over the first n held-out pictures."""
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    from keras_gen import classical, plots
+
+    clean = (splits.test.floats(slice(0, n)) + 1) / 2
+    tuning = (splits.train.floats(slice(0, 32)) + 1) / 2
+    rows, shown = [], {}
+    console = Console(stderr=True)
+    for level in levels:
+        rng = np.random.default_rng([seed, round(level * 1000)])
+        noisy = clean + level / 255 * rng.normal(size=clean.shape).astype("float32")
+        noisy_tuning = tuning + level / 255 * rng.normal(size=tuning.shape).astype("float32")
+        methods: dict = {"noisy": lambda picture: picture}
+        for name, missing in classical.available().items():
+            if missing:
+                print(f"{name} is left out: {missing}")
+                continue
+            methods[name] = classical.tuned(name, level / 255, tuning, noisy_tuning)[0]
+        methods["this model"] = model.denoise
+        for name, denoise in methods.items():
+            label = f"{name}, noise of {level:g}/255"
+            work = track(noisy, label, console=console, transient=True, disable=not console.is_terminal)
+            made = np.stack([denoise(one) for one in work])
+            rows.append(
+                {
+                    "level": level,
+                    "method": name,
+                    "n": len(clean),
+                    "psnr": float(np.mean([classical.psnr(c, m) for c, m in zip(clean, made, strict=True)])),
+                    "ssim": float(np.mean([classical.ssim(c, m) for c, m in zip(clean, made, strict=True)])),
+                }
+            )
+            shown[level, name] = made[:8]
+    if picture is not None:
+        middle = levels[len(levels) // 2]
+        strips = [made for (level, _), made in shown.items() if level == middle]
+        plots.save(plots.strips([2 * s - 1 for s in [*strips, clean[:8]]], 8), picture)
+    return rows
+
+
+def show(rows: list[dict]) -> None:
+    print(f"means over {rows[0]['n']} held-out pictures")
+    print(f"{'noise':>8}  {'method':18}{'PSNR dB':>8}{'SSIM':>8}")
+    for row in rows:
+        level = f"{row['level']:g}/255"
+        print(f"{level:>8}  {row['method']:18}{row['psnr']:8.2f}{row['ssim']:8.4f}")
+
+
+if __name__ == "__main__":
+    main(Options, work, __doc__, default="train")
