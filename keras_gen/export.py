@@ -78,7 +78,10 @@ def export_file(model_file: Path, path: Path, card: dict) -> None:
 
 
 def _complete(card: dict, model: keras.Model, folder: Path) -> dict:
-    def described(shape, dtype, meaning):
+    def described(spec):
+        if isinstance(spec, dict):
+            return {name: described(part) for name, part in spec.items()}
+        shape, dtype, meaning = spec
         return {"shape": list(shape), "dtype": dtype, "meaning": meaning}
 
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -89,8 +92,8 @@ def _complete(card: dict, model: keras.Model, folder: Path) -> dict:
         "megabytes": round(size / 1e6, 2),
         "signatures": {
             name: {
-                "inputs": {k: described(*v) for k, v in inputs.items()},
-                "output": described(*output),
+                "inputs": described(inputs),
+                "output": described(output),
             }
             for name, (_, inputs, output) in model.signatures().items()
         },
@@ -122,8 +125,9 @@ def _readme(card: dict) -> str:
         "|---|---|---|",
     ]
     for name, signature in card["signatures"].items():
-        takes = "; ".join(_argument(k, v) for k, v in signature["inputs"].items())
-        lines.append(f"| `{name}` | {takes} | {_argument('', signature['output'])} |")
+        output = signature["output"]
+        gives = _arguments({"": output} if "shape" in output else output)
+        lines.append(f"| `{name}` | {_arguments(signature['inputs'])} | {gives} |")
     lines += ["", "A size of None is the free batch dimension.", "", "## Measured", ""]
     lines += [f"- {name}: {value}" for name, value in card["metrics"].items()]
     lines += ["", f"Protocol: {card['protocol']}", "", "## Trained with", "", "```"]
@@ -133,9 +137,12 @@ def _readme(card: dict) -> str:
     return "\n".join(lines)
 
 
-def _argument(name: str, spec: dict) -> str:
-    shape = ", ".join(map(str, spec["shape"]))
-    return f"{name} {spec['dtype']} [{shape}], {spec['meaning']}".strip()
+def _arguments(specs: dict[str, dict]) -> str:
+    def written(name: str, spec: dict) -> str:
+        shape = ", ".join(map(str, spec["shape"]))
+        return f"{name} {spec['dtype']} [{shape}], {spec['meaning']}".strip()
+
+    return "; ".join(written(name, spec) for name, spec in specs.items())
 
 
 if __name__ == "__main__":

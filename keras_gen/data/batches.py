@@ -149,3 +149,57 @@ class Batches(keras.utils.PyDataset):
             return made
 
         return batch
+
+
+class LabelledBatches(keras.utils.PyDataset):
+    """Batches of few labelled pictures, each with a share of many unlabelled ones.
+
+    `{"image", "label"}` and, with `unlabelled`, `{"unlabelled"}`: float32 in [-1, 1]. Labelled pictures
+    are drawn afresh for every batch, so that an epoch is `steps` batches however few they are; what a
+    batch holds depends on (seed, step) alone, but for what `augment` draws.
+
+    Args:
+        labelled: Pictures with labels.
+        unlabelled: Pictures whose labels are not looked at, or None.
+        batch_size: Labelled pictures a batch.
+        ratio: Unlabelled pictures for each labelled one.
+        steps: Batches.
+        augment: See `keras_gen.data.augmentation`.
+    """
+
+    def __init__(
+        self,
+        labelled: ImageData,
+        unlabelled: ImageData | None,
+        batch_size: int,
+        steps: int,
+        ratio: int = 7,
+        seed: int = 0,
+        augment=None,
+    ):
+        super().__init__()
+        if labelled.labels is None:
+            raise InputError(f"Expected labelled pictures. Received: {labelled.name}, without labels.")
+        self.labelled = labelled
+        self.unlabelled = unlabelled
+        self.batch_size = batch_size
+        self.steps = steps
+        self.ratio = ratio
+        self.seed = seed
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.seed, step])
+        few = len(self.labelled) < self.batch_size
+        chosen = rng.choice(len(self.labelled), self.batch_size, replace=few)
+        images, labels = self.labelled.floats(chosen), self.labelled.labels[chosen]  # type: ignore[index]
+        if self.augment is not None:
+            images, labels = self.augment(images, labels)
+        batch = {"image": images, "label": labels}
+        if self.unlabelled is not None:
+            chosen = rng.integers(len(self.unlabelled), size=self.batch_size * self.ratio)
+            batch["unlabelled"] = self.unlabelled.floats(chosen)
+        return batch

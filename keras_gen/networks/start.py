@@ -29,9 +29,10 @@ def start_outputs_at(
 ) -> None:
     """Let outputs begin around `to_output(mean)` through the last layer's bias.
 
-    `mean` has the data's shape; a convolution, with one bias per filter, takes its mean over pixels.
+    `mean` has the data's shape. A convolution, with one bias per filter, takes its mean over pixels,
+    a layer shared by the steps of a sequence its mean over steps.
     """
     last = next(layer for layer in reversed(network.layers) if layer.weights)
     if not isinstance(last, layers.Dense):
         mean = mean.mean(axis=(0, 1))
-    last.bias.assign(to_output(mean).reshape(-1))
+    last.bias.assign(to_output(mean).reshape(-1, last.bias.shape[0]).mean(axis=0))

@@ -1,0 +1,5 @@
+"""Classifiers that learn from few labels and many pictures."""
+
+from keras_gen.semisupervised.classifier import Classifier
+
+__all__ = ["Classifier"]
