@@ -20,7 +20,6 @@ from keras import ops
 
 from keras_gen.engine import BACKEND, seeded, to_numpy
 from keras_gen.errors import InputError
-from keras_gen.images import edge_padded
 
 Strength = float | tuple[float, float]
 
@@ -171,11 +170,65 @@ class Blur(Corruption):
         sigma = ops.maximum(ops.convert_to_tensor(_drawn(self.sigma, data, generator), "float32"), 1e-3)
         weights = [ops.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
         total = sum(weights)
-        height, width = ops.shape(data)[1:3]
-        padded = edge_padded(data, radius, 0, above=radius)
-        data = sum(w / total * padded[:, i : i + height] for i, w in enumerate(weights))
-        padded = edge_padded(data, 0, radius, left=radius)
-        return sum(w / total * padded[:, :, i : i + width] for i, w in enumerate(weights))
+        for axis in (1, 2):
+            padding = [[0, 0]] * axis + [[radius, radius]] + [[0, 0]] * (3 - axis)
+            padded = _edge_padded(data, padding)
+            size = ops.shape(data)[axis]
+            data = sum((weight / total) * _slice(padded, axis, i, size) for i, weight in enumerate(weights))
+        return data
+
+
+@keras.saving.register_keras_serializable("keras_gen.corruptions")
+class Affine(Corruption):
+    """A small random turn, shift, scaling and shear of each picture, resampled bilinearly.
+
+    `strength`: the standard deviation of normal noise on the six numbers of the map, with the picture
+    within -1 to 1: 0.1 turns by 6 degrees, scales by a tenth and shifts by a twentieth of a side, more
+    or less. Beyond its edge a picture goes on as at its edge. A code from which the undistorted
+    picture must be drawn loses interest in where it was.
+    """
+
+    def __init__(self, strength: Strength):
+        self.strength = _checked("strength", strength, 0)
+
+    def __call__(self, data, generator):
+        _require_pictures(data, self)
+        strength = _drawn(self.strength, data, generator)
+        if isinstance(self.strength, tuple):
+            strength = ops.reshape(strength, (-1, 1, 1))
+        noise = keras.random.normal((ops.shape(data)[0], 2, 3), dtype="float32", seed=generator)
+        return _resampled(data, np.eye(2, 3, dtype="float32") + strength * noise)
+
+
+def _resampled(data, maps):
+    """Pictures (n, height, width, c) whose pixel at (y, x) is that of `maps` (n, 2, 3) @ (y, x, 1).
+
+    Coordinates are those of pixels' centres, from -1 to 1; between centres linear.
+    """
+    n, height, width = ops.shape(data)[:3]
+    channels = data.shape[-1]
+    y = ops.linspace(-1.0, 1.0, height)
+    x = ops.linspace(-1.0, 1.0, width)
+    y, x = ops.meshgrid(y, x, indexing="ij")
+    grid = ops.reshape(ops.stack([y, x, ops.ones_like(y)]), (3, -1))
+    source = ops.matmul(maps, ops.cast(grid, "float32"))  # (n, 2, height * width)
+    pixels = ops.reshape(data, (-1, channels))
+    first = ops.expand_dims(ops.arange(n) * (height * width), 1)
+    row, down = _floor_and_rest(source[:, 0], height)
+    column, right = _floor_and_rest(source[:, 1], width)
+    out = 0.0
+    for dy, by_row in ((0, 1.0 - down), (1, down)):
+        for dx, by_column in ((0, 1.0 - right), (1, right)):
+            there = first + ops.minimum(row + dy, height - 1) * width + ops.minimum(column + dx, width - 1)
+            out = out + ops.expand_dims(by_row * by_column, -1) * ops.take(pixels, there, axis=0)
+    return ops.reshape(out, (n, height, width, channels))
+
+
+def _floor_and_rest(coordinate, size):
+    """From -1 to 1 to the pixel before, int32, and how far it lies behind it, 0 to 1."""
+    position = ops.clip((coordinate + 1.0) * (ops.cast(size, "float32") - 1.0) / 2.0, 0.0, size - 1)
+    before = ops.floor(position)
+    return ops.cast(before, "int32"), position - before
 
 
 @keras.saving.register_keras_serializable("keras_gen.corruptions")
@@ -312,6 +365,7 @@ NAMES = {
     "dropout": Dropout,
     "salt": SaltAndPepper,
     "blur": Blur,
+    "affine": Affine,
     "downsampling": Downsampling,
     "jpeg": Jpeg,
 }
@@ -365,9 +419,28 @@ def corrupted(dataset, corruption: Corruption, seed: int = 0):
 # --- pieces ------------------------------------------------------------------------------------
 
 
+def _slice(tensor, axis: int, start: int, size):
+    return tensor[:, start : start + size] if axis == 1 else tensor[:, :, start : start + size]
+
+
+def _edge_padded(data, padding):
+    """Repeat the first and last rows or columns. `ops.pad(mode="edge")` is missing on TensorFlow."""
+    for axis in (1, 2):
+        before, after = padding[axis]
+        first, last = _slice(data, axis, 0, 1), data[:, -1:] if axis == 1 else data[:, :, -1:]
+        parts = [ops.repeat(first, before, axis=axis)] if before else []
+        parts.append(data)
+        if after:
+            parts.append(ops.repeat(last, after, axis=axis))
+        data = ops.concatenate(parts, axis=axis) if len(parts) > 1 else data
+    return data
+
+
 def _padded_to_multiple(data, multiple: int):
-    height, width = ops.shape(data)[1:3]
-    return edge_padded(data, -height % multiple, -width % multiple)
+    height, width = data.shape[1:3]
+    if height is None or width is None:
+        raise InputError("Expected pictures of a known size. Received: a pipeline without one.")
+    return _edge_padded(data, [[0, 0], [0, -height % multiple], [0, -width % multiple], [0, 0]])
 
 
 def _flattened_squares(data, factor: int):
