@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import keras
     import numpy as np
 
-    from keras_gen.data import Splits
+    from keras_gen.data import ImageData, Splits
     from keras_gen.engine import GenerativeModel
     from keras_gen.semisupervised import Classifier
     from keras_gen.training import Run
@@ -120,11 +121,12 @@ def _check(options: Options, splits: "Splits") -> int:
             "Expected labels: a folder with a subfolder for each class, or an array y_train. "
             f"Received: {options.data}, without them."
         )
-    present, counts = np.unique(splits.train.labels, return_counts=True)
     classes = _classes(splits)
-    if len(present) < classes or classes < 2:
+    counts = np.bincount(splits.train.labels, minlength=classes)
+    if counts.min() == 0 or classes < 2:
         raise InputError(
-            f"Expected 2 classes or more, each with training pictures. Received: {len(present)} of {classes}."
+            "Expected 2 classes or more, each with training pictures. "
+            f"Received: {np.sum(counts > 0)} of {classes}."
         )
     each = options.labels // classes
     if each < 1 or options.labels % classes:
@@ -133,7 +135,8 @@ def _check(options: Options, splits: "Splits") -> int:
             f"Ask for a multiple of {classes}."
         )
     if each > counts.min():
-        name = splits.train.classes[counts.argmin()] if splits.train.classes else counts.argmin()
+        least = int(counts.argmin())
+        name = splits.train.classes[least] if splits.train.classes else str(least)
         raise InputError(
             f"Expected {each} labelled pictures of each class. Received: class {name} with "
             f"{counts.min()}. Ask for {counts.min() * classes} labels at most."
@@ -153,7 +156,8 @@ def _label_counts(each: int, splits: "Splits") -> list[int]:
     """Labels a class along the curve: quarter, half, one, two and four times, where there are so many."""
     import numpy as np
 
-    most = np.unique(splits.train.labels, return_counts=True)[1].min()
+    assert splits.train.labels is not None
+    most = np.bincount(splits.train.labels).min()
     return sorted({max(1, round(each * f)) for f in (0.25, 0.5, 1, 2, 4) if each * f <= most})
 
 
@@ -257,6 +261,7 @@ def _compare(run: "Run", pretext, splits: "Splits", options: Options, each: int,
     """Fill results.csv, a row for each method, number of labels and seed; what is there is not redone."""
     import numpy as np
 
+    from keras_gen.autoencoders import codes_of
     from keras_gen.data import LabelledBatches
     from keras_gen.data.augmentation import augmentation
 
@@ -267,6 +272,11 @@ def _compare(run: "Run", pretext, splits: "Splits", options: Options, each: int,
     encoder = code_encoder(pretext)
     pretrained = encoder.get_weights()
     make = _trainers(options, pretext, classes)
+    pca = _pca_features(splits, options)
+
+    def frozen(data: "ImageData"):
+        return codes_of(pretext, data.floats())
+
     exported = CONSISTENT if options.strong != "none" else TUNED
     order = [each, *[count for count in counts if count != each]]
     for count in order:
@@ -276,8 +286,9 @@ def _compare(run: "Run", pretext, splits: "Splits", options: Options, each: int,
                 key = (method, count * classes, seed)
                 if key in done or (method == CONSISTENT and options.strong == "none"):
                     continue
-                if method == PCA_BASELINE:
-                    error = _pca_baseline(splits, labelled, options)
+                if method in (PCA_BASELINE, FROZEN):
+                    features = pca if method == PCA_BASELINE else frozen
+                    error = _linear_error(features(labelled), labelled, features(splits.test), splits.test)
                 else:
                     trainer = make(method)
                     fresh = method == SCRATCH
@@ -320,7 +331,6 @@ def _trainers(options: Options, pretext, classes: int):
     def make(kind: str) -> _Trainable:
         extras: dict[str, dict] = {
             "supervised": {"weak": weak},
-            FROZEN: {"weak": weak, "frozen": True},
             CONSISTENT: {
                 "weak": weak,
                 "strong": corruptions.parse(options.strong) if options.strong != "none" else None,
@@ -346,24 +356,27 @@ def test_error(model: "Classifier", data) -> float:
     return wrong / len(data)
 
 
-def _pca_baseline(splits: "Splits", labelled, options: Options) -> float:
-    """Logistic regression on the principal components of all training pictures."""
+def _pca_features(splits: "Splits", options: Options) -> "Callable[[ImageData], np.ndarray]":
+    """Principal components of all training pictures (20,000 of them at most)."""
     import numpy as np
     from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     sample = np.random.default_rng(0).permutation(len(splits.train))[:20_000]
     flat = splits.train.floats(np.sort(sample)).reshape(len(sample), -1)
     pca = PCA(min(options.latent_dim, *flat.shape), random_state=0).fit(flat)
-    scores = {
-        name: pca.transform(data.floats().reshape(len(data), -1))
-        for name, data in (("few", labelled), ("test", splits.test))
-    }
-    model = make_pipeline(StandardScaler(with_std=False), LogisticRegression(max_iter=2000))
-    model.fit(scores["few"], labelled.labels)
-    return float(np.mean(model.predict(scores["test"]) != splits.test.labels))
+    return lambda data: pca.transform(data.floats().reshape(len(data), -1))
+
+
+def _linear_error(few, labelled: "ImageData", many, test: "ImageData") -> float:
+    """The test error of logistic regression on features."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model.fit(few, labelled.labels)
+    return float(np.mean(model.predict(many) != test.labels))
 
 
 def results(run: "Run") -> list[dict]:

@@ -158,20 +158,24 @@ def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[s
 
 
 def _check_export(model, data, tmp_path) -> None:
-    from keras_gen.images import to_uint8
+    from keras_gen.images import to_uint8, to_unit
 
     model.save(tmp_path / "model.keras")
     export_file(tmp_path / "model.keras", tmp_path / "savedmodel", CARD)
     assert (tmp_path / "savedmodel" / "card.json").exists()
     signatures = model.signatures()
     key = model.data_key
-    given = to_numpy(to_uint8(data)) if key == "image" else data
-    inputs = {f"{n}/{key}": given for n, (_, args, _) in signatures.items() if set(args) == {key}}
+    kinds = {n: args[key][1] for n, (_, args, _) in signatures.items() if set(args) == {key}}
+    if key == "image":
+        given = {"uint8": to_numpy(to_uint8(data)), "float32": to_numpy(to_unit(data))}
+    else:
+        given = {"float32": data}
+    inputs = {f"{name}/{key}": given[kind] for name, kind in kinds.items()}
     assert inputs
     served = serve(tmp_path / "savedmodel", inputs, tmp_path)
     expectations = {}
-    for name in {key.split("/")[0] for key in inputs}:
-        made = signatures[name][0](given)
+    for name, kind in kinds.items():
+        made = signatures[name][0](given[kind])
         made = made if isinstance(made, dict) else {"": made}
         expectations |= {f"{name}/{part}".rstrip("/"): to_numpy(value) for part, value in made.items()}
     for name, expected in expectations.items():

@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 TINY = ["--epochs", "2", "--hidden", "16", "--limit", "200", "--importance-samples", "4"]
 
 
+TASKS = ("autoencode", "denoise", "export", "generate", "pretrain", "sample")
+
+
 def run(*arguments, cwd=ROOT, env=None, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
@@ -38,6 +41,17 @@ def refused(done) -> str:
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    return lines[0]
+
+
+def refused_here(module: str, arguments, monkeypatch, capfd) -> str:
+    """The same in this process: the start of a backend is most of what a refusal costs."""
+    monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(module, run_name="__main__")
+    assert stop.value.code == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
     return lines[0]
 
 
@@ -200,22 +214,16 @@ class TestExportAndSample:
     ],
 )
 def test_generate_refuses(arguments, message, tmp_path, monkeypatch, capfd):
-    """In this process: the start of a backend is most of what a refusal costs."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["generate", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("apps.generate", run_name="__main__")
-    assert stop.value.code == 2
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and message in lines[0]
+    assert message in refused_here("apps.generate", arguments, monkeypatch, capfd)
 
 
 def test_help_imports_nothing_heavy():
-    for task in ("generate", "export", "sample"):
+    for task in TASKS:
         done = run(f"apps.{task}", "--help")
         assert done.returncode == 0 and "--out" in done.stdout
     code = (
-        "import sys\nfrom apps import generate, export, sample\n"
+        f"import sys\nfrom apps import {', '.join(TASKS)}\n"
         "print({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -225,7 +233,7 @@ def test_help_imports_nothing_heavy():
 def test_the_list_of_tasks():
     done = run("apps")
     assert done.returncode == 0
-    for task in ("generate", "export", "sample"):
+    for task in TASKS:
         assert re.search(rf"^  {task} +\w", done.stdout, re.MULTILINE)
     assert "_main" not in done.stdout
 

@@ -23,7 +23,6 @@ class Classifier(GenerativeModel):
     Args:
         encoder: A built model from pictures to vectors.
         classes: How many.
-        frozen: Train the linear layer alone.
         weak: Distortion of every training picture.
         strong: Distortion on top of `weak` for the unlabelled ones.
         consistency: Weight of the unlabelled part (lambda_u).
@@ -37,7 +36,6 @@ class Classifier(GenerativeModel):
         self,
         encoder: keras.Model,
         classes: int,
-        frozen: bool = False,
         weak: Corruption | None = None,
         strong: Corruption | None = None,
         consistency: float = 1.0,
@@ -56,7 +54,6 @@ class Classifier(GenerativeModel):
             )
         self.encoder = encoder
         self.classes = classes
-        self.frozen = frozen
         self.weak = weak
         self.strong = strong
         self.consistency = consistency
@@ -72,9 +69,8 @@ class Classifier(GenerativeModel):
     # --- the mathematics -----------------------------------------------------------------------
 
     def updates(self) -> list[Update]:
-        moved = (self.head if self.frozen else self).trainable_variables
         logs = ("accuracy", "confident") if self.strong is not None else ("accuracy",)
-        return [Update("classification", self._loss, moved, logs=logs)]
+        return [Update("classification", self._loss, self.trainable_variables, logs=logs)]
 
     def _loss(self, batch, training: bool):
         images, labels = batch[self.data_key], batch["label"]
@@ -82,7 +78,7 @@ class Classifier(GenerativeModel):
             labels = ops.one_hot(labels, self.classes, dtype="float32")
         if training and self.weak is not None:
             images = self.weak(images, self.noise)
-        logits = self.logits(images, training and not self.frozen)
+        logits = self.logits(images, training)
         loss = ops.mean(cross_entropy(labels, logits))
         right = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(labels, axis=-1))
         terms = {"accuracy": ops.mean(ops.cast(right, "float32"))}
@@ -150,7 +146,6 @@ class Classifier(GenerativeModel):
             **super().get_config(),
             "encoder": serialize(self.encoder),
             "classes": self.classes,
-            "frozen": self.frozen,
             "weak": serialize(self.weak),
             "strong": serialize(self.strong),
             "consistency": self.consistency,
