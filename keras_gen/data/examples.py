@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Examples:
         """Of one example."""
         return self.values.shape[1:]
 
-    def select(self, indices):
+    def select(self, indices) -> Self:
         labels = None if self.labels is None else self.labels[indices]
         chosen: dict[str, Any] = {self.field: self.values[indices], "labels": labels}
         return replace(self, **chosen)  # type: ignore[type-var]

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +94,31 @@ def load_table(
     return Splits(*parts)
 
 
-def read_table(path: Path) -> FeatureData:
-    """All rows of a table, as one."""
+def read_table(path: Path, columns: Sequence[str]) -> FeatureData:
+    """All rows of a table as one, those columns alone and in that order.
+
+    Raises:
+        InputError: As for `load_table`, or columns are missing.
+    """
     if path.suffix.lower() in SUFFIXES:
-        return read_csv(path)
+        header, _ = _fields(path)
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise InputError(
+                f"{path}: expected the columns {_listed(columns)}. Received: a table without "
+                f"{_listed(missing)}. Add them, or train anew."
+            )
+        rows = read_csv(path, None, [column for column in header if column not in columns])
+        order = [rows.columns.index(column) for column in columns]
+        return replace(rows, features=rows.features[:, order], columns=tuple(columns))
     arrays = read_arrays(path)
     key = key_of_data(path, arrays)
-    return _features(arrays[key], f"{path}[{key}]", None)
+    rows = _features(arrays[key], f"{path}[{key}]", None)
+    if rows.shape != (len(columns),):
+        raise InputError(
+            f"{path}[{key}]: expected rows of {len(columns)} numbers. Received: {rows.shape[0]}. Train anew."
+        )
+    return rows
 
 
 def _features(array: np.ndarray, origin: str, labels: np.ndarray | None) -> FeatureData:
