@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
 
 logger = logging.getLogger(__name__)
 
-STEPS = 3000
+STEPS = 4000
 MOST_EPOCHS = 500
 MOST_HELD_OUT = 500
 FEWEST = 20
@@ -55,7 +55,8 @@ class Training(TrainingOptions):
     activation: str = "relu"
     """Of the hidden layers."""
     latent_dim: int | None = None
-    """Dimensions of the codes; default: an eighth of the values, 16 at most."""
+    """Dimensions of the codes; default: an eighth of the values, at most 8, or 32 where
+    the network is convolutional."""
     corruption: str | None = None
     """What the autoencoder has to undo in training, as in apps.autoencode, such as gaussian:0.2."""
     score: Literal["reconstruction", "relative", "code", "bound"] | None = None
@@ -160,7 +161,7 @@ def train(options: Train) -> None:
         print(f"{name}: {value}")
     run.config["detect"] = {"columns": getattr(splits.train, "columns", None)}
     run.save_config()
-    deliver(run, detector, _card(run, splits, detector, options, metrics), files)
+    deliver(run, detector, _card(run, splits, len(normal), detector, options, metrics), files)
     kind = "pictures/" if splits.train.key == "image" else "rows.csv"
     print(f"next: python -m apps.detect run {kind} --run {run.path}")
 
@@ -270,8 +271,8 @@ def build(options: Training, normal: "Examples") -> "Detector":
 
     keras.utils.set_random_seed(options.seed)
     shape, key = normal.shape, normal.key
-    d = options.latent_dim or max(1, min(16, math.prod(shape) // 8))
     conv = options.network == "conv" or (options.network == "auto" and key == "image" and min(shape[:2]) > 32)
+    d = options.latent_dim or max(1, min(32 if conv else 8, math.prod(shape) // 8))
     if conv and key != "image":
         raise InputError("Expected pictures, for the conv network. Received: a table. Use mlp.")
     make_encoder: Any = networks.conv_encoder if conv else networks.mlp_encoder
@@ -392,12 +393,14 @@ def _write_scores(path: Path, detector: "Detector", data: "Examples", scores: di
     )
 
 
-def _card(run: "Run", splits: "Splits", detector: "Detector", options: Train, metrics: dict) -> dict:
+def _card(
+    run: "Run", splits: "Splits", trained_on: int, detector: "Detector", options: Train, metrics: dict
+) -> dict:
     key = splits.train.key
     given = "images" if key == "image" else "rows"
     return {
         "name": f"anomaly detector on {splits.train.name}",
-        "data": card_of_data(splits, options, run),
+        "data": {**card_of_data(splits, options, run), "train": trained_on},
         "metrics": metrics,
         "protocol": f"normal: {', '.join(options.normal_class) or 'everything'}; {detector.default} score, "
         f"chosen beforehand; threshold {detector.threshold:.6g} for a false-positive rate of "

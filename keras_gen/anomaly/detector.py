@@ -48,9 +48,9 @@ class Detector(GenerativeModel):
 
     reconstruction  mean squared error of the autoencoder's reconstruction; for pictures in units in
                     which black to white is 1, for features in standard deviations
-    relative        the same over what is usual for an example of such contrast: a + b times the
-                    variance of its values, a and b fitted to normal data (non-negative least squares).
-                    Without it, a picture with much ink is stranger than an empty one
+    relative        the same over the variance of the example's own values (plus 1 % of what that is in
+                    normal data, for examples without any): the share that stays unexplained. Without
+                    it, a picture with much ink is stranger than one with little
     code            Mahalanobis distance of the code to the codes of normal data, squared, with a
                     shrunk covariance (Ledoit & Wolf 2004)
     bound           the VAE's negative evidence lower bound, nats: the divergence in closed form, the
@@ -96,6 +96,7 @@ class Detector(GenerativeModel):
         self.data_key = autoencoder.data_key
         self.data_shape = autoencoder.data_shape
         self._pictures = self.data_key == "image"
+        self._unit = 0.25 if self._pictures else 1.0  # pictures span 2 inside, 1 in what is reported
         code = autoencoder.code_shape[-1]
 
         def constant(name: str, value):
@@ -112,7 +113,7 @@ class Detector(GenerativeModel):
         self.factor = constant("factor", np.ones(self.data_shape))
         self.code_mean = constant("code_mean", np.zeros(code))
         self.code_precision = constant("code_precision", np.eye(code))
-        self.usual = constant("usual", [1.0, 0.0])
+        self.floor = constant("floor", 1.0)
         self.thresholds = constant("thresholds", np.full(len(self.names), np.inf))
         if vae is not None:
             noise = np.random.default_rng(0).standard_normal((draws, vae.latent_dim))
@@ -156,18 +157,16 @@ class Detector(GenerativeModel):
 
     def fit_statistics(self, normal: Examples) -> None:
         """Learn what is usual from the normal data that were trained on, some thousands of them."""
-        from scipy.optimize import nnls
         from sklearn.covariance import LedoitWolf
 
         chosen = np.linspace(0, len(normal) - 1, min(len(normal), MOST_FOR_STATISTICS)).astype(int)
         seen = self._by_batch(_statistics, normal.select(chosen)).astype("float64")
-        error, contrast, codes = seen[:, 0], seen[:, 1], seen[:, 2:]
+        contrast, codes = seen[:, 0], seen[:, 1:]
         estimate = LedoitWolf().fit(codes)
         self.code_mean.assign(estimate.location_)
         self.code_precision.assign(estimate.precision_)
-        (a, b), _ = nnls(np.stack([np.ones_like(contrast), contrast], axis=1), error)
         # an example without contrast must not divide by nothing
-        self.usual.assign([max(a, 0.01 * error.mean(), 1e-12), b])
+        self.floor.assign(max(0.01 * contrast.mean(), 1e-12))
 
     def calibrate(self, held_out: Examples, rate: float) -> None:
         """Set every score's threshold on normal data that were not trained on; see `threshold_at`."""
@@ -177,25 +176,21 @@ class Detector(GenerativeModel):
     # --- the scores ----------------------------------------------------------------------------
 
     def _errors(self, data):
-        """Squared errors (n, ...) of standardised data, and each example's usual error (n,)."""
+        """Squared errors (n, ...) of standardised data."""
         difference = data - self.autoencoder(data)
-        unit = 0.25 if self._pictures else 1.0
-        usual = self.usual[0] + self.usual[1] * self._contrast(data)
-        return unit * difference * difference, usual
+        return self._unit * difference * difference
 
     def _contrast(self, data):
         """The variance of each example's values, (n,), in the units of the error."""
-        axes = tuple(range(1, len(data.shape)))
-        return (0.25 if self._pictures else 1.0) * ops.var(data, axis=axes)
+        return self._unit * ops.var(data, axis=tuple(range(1, len(data.shape))))
 
     def _scores(self, data):
         """Every score of raw data, (n, number of scores)."""
         data = self._standardised(data)
-        errors, usual = self._errors(data)
-        reconstruction = ops.mean(errors, axis=tuple(range(1, len(errors.shape))))
+        reconstruction = ops.mean(self._errors(data), axis=tuple(range(1, len(data.shape))))
         offset = self.autoencoder.encode(data) - self.code_mean
         code = ops.sum(ops.matmul(offset, self.code_precision) * offset, axis=-1)
-        scores = [reconstruction, reconstruction / usual, code]
+        scores = [reconstruction, reconstruction / (self._contrast(data) + self.floor), code]
         if self.vae is not None:
             scores.append(self._negative_bound(self.vae, data))
         return ops.stack(scores, axis=-1)
@@ -208,9 +203,11 @@ class Detector(GenerativeModel):
         return total / self.draws
 
     def _heat_map(self, data):
-        errors, usual = self._errors(self._standardised(data))
+        data = self._standardised(data)
+        errors = self._errors(data)
         if self.default == "relative":
-            errors = errors / ops.reshape(usual, (-1, *(1 for _ in self.data_shape)))
+            contrast = ops.reshape(self._contrast(data), (-1, *(1 for _ in self.data_shape)))
+            errors = errors / (contrast + self.floor)
         return ops.mean(errors, axis=-1) if self._pictures else errors
 
     # --- use -----------------------------------------------------------------------------------
@@ -310,12 +307,10 @@ class Detector(GenerativeModel):
 
 @compiled
 def _statistics(model, data):
-    """Reconstruction error, contrast and code of each example, side by side."""
+    """Contrast and code of each example, side by side."""
     data = model._standardised(data)
-    errors, _ = model._errors(data)
-    error = ops.mean(errors, axis=tuple(range(1, len(errors.shape))))
-    columns = [ops.stack([error, model._contrast(data)], axis=-1), model.autoencoder.encode(data)]
-    return ops.concatenate(columns, axis=-1)
+    contrast = ops.expand_dims(model._contrast(data), -1)
+    return ops.concatenate([contrast, model.autoencoder.encode(data)], axis=-1)
 
 
 @compiled
