@@ -31,6 +31,8 @@ def main(
     options = tyro.cli(options_type, description=description, args=arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # it takes several models, or several of a model's programs, for one that is traced again and again
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         _import_tensorflow_in_silence()
         work(options)

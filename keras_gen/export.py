@@ -109,8 +109,7 @@ def _readme(card: dict) -> str:
         f"# {card['name']}",
         "",
         f"A {card['model']} of {card['parameters']:,} parameters ({card['megabytes']} MB), trained by "
-        f"keras_gen {card['keras_gen']} on `{data['name']}`: {data['train']:,} pictures of "
-        f"{'x'.join(map(str, data['shape']))} (height, width, channels).",
+        f"keras_gen {card['keras_gen']} on `{data['name']}`: {data['train']:,} {_described(data['shape'])}.",
         "",
         "It needs TensorFlow alone:",
         "",
@@ -135,6 +134,12 @@ def _readme(card: dict) -> str:
     if card.get("licence"):
         lines += ["## Data and licence", "", card["licence"], ""]
     return "\n".join(lines)
+
+
+def _described(shape: list[int]) -> str:
+    if len(shape) == 1:
+        return f"rows of {shape[0]} numbers"
+    return f"pictures of {'x'.join(map(str, shape))} (height, width, channels)"
 
 
 def _arguments(specs: dict[str, dict]) -> str:

@@ -184,3 +184,35 @@ def curves(rows: Sequence[dict], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def heat(maps: np.ndarray, top: float) -> np.ndarray:
+    """Maps (n, height, width) as pictures (n, height, width, 3): black at 0, bright from `top` upwards."""
+    from matplotlib import colormaps
+
+    return 2 * colormaps["inferno"](np.clip(maps / max(top, 1e-12), 0, 1))[..., :3] - 1
+
+
+def histogram(groups: dict[str, np.ndarray], line: float, path: Path, title: str) -> None:
+    """Densities of several groups of values over one another, and a line for a threshold.
+
+    The axis ends at the 99.5th percentile of all values; what lies beyond is counted in the last bar.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    every = np.concatenate([*groups.values(), [line]])
+    low, high = every.min(), max(line, np.quantile(every, 0.995))
+    bins = np.linspace(low, high if high > low else low + 1, 60).tolist()
+    figure, ax = plt.subplots(figsize=(7, 3.5))
+    for name, values in groups.items():
+        label = f"{name}, {len(values):,}"
+        ax.hist(np.minimum(values, bins[-1]), bins, density=True, alpha=0.55, label=label)
+    ax.axvline(line, color="black", lw=1, ls="--", label="threshold")
+    ax.set(title=title, xlabel="score", yticks=[])
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)

@@ -80,11 +80,13 @@ def _on_white(images: np.ndarray) -> np.ndarray:
     return flat.astype("float32") if full == 1 else np.round(flat).astype("uint8")
 
 
-def resized(images: np.ndarray, size: int) -> np.ndarray:
-    """Every picture cut to its central square and resampled (Lanczos) to `size` a side."""
-    if images.shape[1:3] == (size, size):
+def resized(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Every picture cut to its central part and resampled (Lanczos) to `size`: pixels a side, or
+    (width, height)."""
+    width, height = (size, size) if isinstance(size, int) else size
+    if images.shape[1:3] == (height, width):
         return images
-    out = allocate((len(images), size, size, images.shape[-1]), images.dtype)
+    out = allocate((len(images), height, width, images.shape[-1]), images.dtype)
     for target, picture in zip(out, images, strict=True):
         # Pillow has no mode for several float channels: one plane at a time serves all types
         for channel in range(images.shape[-1]):
@@ -95,6 +97,8 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def fit(picture: Image.Image, size: int) -> Image.Image:
-    """The central square of a picture at `size` a side."""
-    return ImageOps.fit(picture, (size, size), method=Image.Resampling.LANCZOS)
+def fit(picture: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """The central part of a picture at `size`: pixels a side, or (width, height)."""
+    return ImageOps.fit(
+        picture, (size, size) if isinstance(size, int) else size, method=Image.Resampling.LANCZOS
+    )

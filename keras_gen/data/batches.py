@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_gen.data.arrays import IN_MEMORY_BYTES
+from keras_gen.data.examples import Examples
 from keras_gen.data.sources import ImageData
 from keras_gen.errors import InputError
 
@@ -15,13 +16,13 @@ BINARIZE = ("none", "dynamic", "threshold")
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches `{"image": float32 in [-1, 1], "label": int32}` of pictures.
+    """Batches `{"image": float32 in [-1, 1], "label": int32}` of pictures; `"features"` of tables.
 
     Itself a `keras.utils.PyDataset` made with NumPy, which needs no TensorFlow; `stream()` gives
     the same pictures in the same order as a `tf.data.Dataset` on the TensorFlow backend.
 
     Args:
-        data: The pictures.
+        data: The pictures, or rows of features.
         batch_size: Pictures a batch; all of them if there are fewer.
         training: Shuffle anew every epoch and leave out the last, incomplete batch (every picture
             is as likely to be left out). Otherwise the given order, every picture once.
@@ -36,7 +37,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        data: ImageData,
+        data: Examples,
         batch_size: int,
         *,
         training: bool,
@@ -48,6 +49,8 @@ class Batches(keras.utils.PyDataset):
             raise InputError(f"Expected a batch size of 1 or more. Received: {batch_size}.")
         if binarize not in BINARIZE:
             raise InputError(f"Expected binarize of {BINARIZE}. Received: {binarize!r}.")
+        if binarize != "none" and data.key != "image":
+            raise InputError(f"Expected pictures, to binarize. Received: {data.noun} of {data.name}.")
         self.data = data
         self.batch_size = min(batch_size, len(data))
         self.training = training
@@ -80,7 +83,7 @@ class Batches(keras.utils.PyDataset):
             rng = np.random.default_rng([self.seed, self.epoch if self.training else 0, step])
             uniform = rng.random(image.shape, dtype="float32")
             image = np.where(2 * uniform - 1 < image, np.float32(1), np.float32(-1))
-        batch = {"image": image}
+        batch = {self.data.key: image}
         if self.data.labels is not None:
             batch["label"] = self.data.labels[indices]
         return batch
@@ -122,28 +125,28 @@ class Batches(keras.utils.PyDataset):
     def _tf_batch(self, tf):
         data, shape = self.data, self.data.shape
         labels = None if data.labels is None else tf.constant(data.labels)
-        scale = 255.0 if data.images.dtype == np.uint8 else 1.0
-        if data.images.nbytes <= IN_MEMORY_BYTES:
+        factor, offset = data.affine
+        if data.values.nbytes <= IN_MEMORY_BYTES:
             with tf.device("CPU"):
-                images = tf.constant(data.images)
+                values = tf.constant(data.values)
 
             def gather(indices):
-                return tf.gather(images, indices)
+                return tf.gather(values, indices)
         else:  # a memory map: only what a batch needs is read
 
             def gather(indices):
-                picked = tf.numpy_function(data.images.__getitem__, [indices], data.images.dtype)
+                picked = tf.numpy_function(data.values.__getitem__, [indices], data.values.dtype)
                 return tf.ensure_shape(picked, (indices.shape[0], *shape))
 
         def batch(epoch, step, indices):
-            image = tf.cast(gather(indices), tf.float32) * (2.0 / scale) - 1.0
+            image = tf.cast(gather(indices), tf.float32) * factor + offset
             if self.binarize == "threshold":
                 image = tf.where(image >= 0, 1.0, -1.0)
             elif self.binarize == "dynamic":
                 seeds = tf.stack([epoch + (self.seed << 20), step])
                 uniform = tf.random.stateless_uniform(tf.shape(image), seeds)
                 image = tf.where(2 * uniform - 1 < image, 1.0, -1.0)
-            made = {"image": image}
+            made = {data.key: image}
             if labels is not None:
                 made["label"] = tf.gather(labels, indices)
             return made

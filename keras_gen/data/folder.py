@@ -1,6 +1,7 @@
 """A folder of pictures of mixed sizes and modes."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -103,3 +104,23 @@ def read_folder(
     classes = tuple(sorted({p[0] for p in parts}))
     labels = np.array([classes.index(p[0]) for p in parts], "int32")
     return images, labels, classes
+
+
+def read_pictures(
+    paths: Sequence[Path], shape: Sequence[int]
+) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
+    """Files as pictures of one shape (height, width, 1 | 3), cut to its sides' ratio and resampled.
+
+    Returns:
+        Pictures (n, *shape) uint8, the files they come from, and pairs of a file and the reason why it
+        could not be read.
+    """
+    images, kept, bad = [], [], []
+    for path in paths:
+        try:
+            picture = read_picture(path).convert("L" if shape[2] == 1 else "RGB")
+            images.append(np.asarray(fit(picture, (shape[1], shape[0]))).reshape(shape))
+            kept.append(path)
+        except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
+            bad.append((path, f"{type(error).__name__}: {error}".splitlines()[0]))
+    return np.array(images, "uint8").reshape(-1, *shape), kept, bad

@@ -1,15 +1,17 @@
 """Names, folders and files to pictures in memory, split for training and testing."""
 
-import hashlib
 import logging
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from keras_gen.data.arrays import checked_images, resized
 from keras_gen.data.datasets import read_tfds
+from keras_gen.data.examples import Examples
 from keras_gen.data.folder import read_folder
 from keras_gen.errors import InputError
 
@@ -18,10 +20,12 @@ logger = logging.getLogger(__name__)
 TEST_FRACTION = 0.1
 """Held out where a source has no test split of its own."""
 
+Kind = TypeVar("Kind", bound=Examples)
+
 
 @dataclass(frozen=True)
-class ImageData:
-    """Pictures that fit one shape.
+class ImageData(Examples):
+    """Pictures that fit one shape, (height, width, channels).
 
     Attributes:
         name: Where they come from, as the user named it.
@@ -37,43 +41,19 @@ class ImageData:
     classes: tuple[str, ...] | None = None
     licence: str = ""
 
-    def __len__(self) -> int:
-        return len(self.images)
+    key = "image"
+    field = "images"
+    noun = "pictures"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        return self.images.shape[1:]
-
-    def select(self, indices) -> "ImageData":
-        labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=self.images[indices], labels=labels)
-
-    def floats(self, indices=slice(None)) -> np.ndarray:
-        """The chosen pictures as float32 in [-1, 1]."""
-        images = self.images[indices]
-        scale = 255.0 if images.dtype == np.uint8 else 1.0
-        return images.astype("float32") * np.float32(2.0 / scale) - np.float32(1.0)
-
-    def mean(self) -> np.ndarray:
-        """The mean picture, (height, width, channels) in [-1, 1]."""
-        starts = range(0, len(self), 10_000)
-        total = sum(self.floats(slice(s, s + 10_000)).sum(axis=0, dtype="float64") for s in starts)
-        return (total / len(self)).astype("float32")
-
-    def fingerprint(self) -> str:
-        """A digest of up to 4,096 pictures spread over the set, to notice that data changed."""
-        digest = hashlib.blake2b(digest_size=12)
-        digest.update(repr((self.images.shape, str(self.images.dtype))).encode())
-        step = -(-len(self) // 4096)
-        digest.update(np.ascontiguousarray(self.images[::step]).data)
-        return digest.hexdigest()
+    def affine(self) -> tuple[float, float]:
+        return 2.0 / (255.0 if self.images.dtype == np.uint8 else 1.0), -1.0
 
 
 @dataclass(frozen=True)
-class Splits:
-    train: ImageData
-    test: ImageData
+class Splits(Generic[Kind]):
+    train: Kind
+    test: Kind
 
 
 def load(
@@ -82,7 +62,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     validation: int | None = None,
-) -> Splits:
+) -> Splits[ImageData]:
     """Read data.
 
     Args:
@@ -104,15 +84,15 @@ def load(
     if name == "digits" and not path.exists():
         splits = _digits()
     elif path.is_dir() and not any(path.glob("dataset_info.json")):
-        splits = _held_out(ImageData(name, *read_folder(path, image_size, limit, seed)), seed)
+        splits = held_out(ImageData(name, *read_folder(path, image_size, limit, seed)), seed)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
-        splits = _from_file(path, seed)
+        splits = from_arrays(path, read_arrays(path), seed, _pictures)
     elif path.is_dir() or not ("/" in name or path.suffix):
         splits = _from_tfds(str(path) if path.is_dir() else name, image_size, limit, seed)
     else:
         raise InputError(f"Expected an existing folder or file. Received: {name}. Check the path.")
     if validation is not None:
-        splits = _last_held_out(splits.train, validation)
+        splits = last_held_out(splits.train, validation)
     parts = []
     for part in (splits.train, splits.test):
         if limit is not None and limit < len(part):
@@ -139,37 +119,39 @@ def _digits() -> Splits:
         "Learning Repository, doi:10.24432/C50P49, CC BY 4.0; through scikit-learn.",
     )
     # the split does not depend on the user's seed: numbers on it are comparable
-    return _held_out(data, seed=0, fraction=0.2)
+    return held_out(data, seed=0, fraction=0.2)
 
 
-def _held_out(data: ImageData, seed: int, fraction: float = TEST_FRACTION) -> Splits:
+def held_out(data: Kind, seed: int, fraction: float = TEST_FRACTION) -> Splits[Kind]:
+    """Data without a test split of their own, parted by chance."""
     if len(data) < 2:
         raise InputError(
-            f"{data.name}: expected at least 2 pictures, one to train on and one to test. "
-            f"Received: {len(data)}. Add pictures."
+            f"{data.name}: expected at least 2 {data.noun}, one to train on and one to test. "
+            f"Received: {len(data)}. Add {data.noun}."
         )
     order = np.random.default_rng([seed, 0]).permutation(len(data))
     held = max(1, round(fraction * len(data)))
     return Splits(data.select(np.sort(order[held:])), data.select(np.sort(order[:held])))
 
 
-def _last_held_out(data: ImageData, count: int) -> Splits:
+def last_held_out(data: Kind, count: int) -> Splits[Kind]:
     if not 0 < count < len(data):
         raise InputError(
-            f"Expected a validation part within 1 to {len(data) - 1} pictures of {data.name}. "
+            f"Expected a validation part within 1 to {len(data) - 1} {data.noun} of {data.name}. "
             f"Received: {count}."
         )
     return Splits(data.select(slice(None, -count)), data.select(slice(-count, None)))
 
 
-_IMAGE_KEYS = ("x_train", "train_images", "images", "image", "x", "X", "arr_0")
+_KEYS = ("x_train", "train_images", "images", "image", "features", "x", "X", "arr_0")
 _LABEL_KEYS = ("y_train", "train_labels", "labels", "label", "y", "Y")
 
 
-def _from_file(path: Path, seed: int) -> Splits:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, or the one of an .npy file under `arr_0`."""
     try:
         content = np.load(path, allow_pickle=False)
-        arrays = {"arr_0": content} if isinstance(content, np.ndarray) else dict(content)
+        return {"arr_0": content} if isinstance(content, np.ndarray) else dict(content)
     except FileNotFoundError:
         raise InputError(f"Expected an existing file. Received: {path}. Check the path.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -177,41 +159,59 @@ def _from_file(path: Path, seed: int) -> Splits:
             f"Expected a readable .npz or .npy file of numbers. Received: {path} "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). Write it anew with np.savez."
         ) from None
-    key = next((k for k in _IMAGE_KEYS if k in arrays), None)
+
+
+def key_of_data(path: Path, arrays: dict[str, np.ndarray]) -> str:
+    """Which of a file's arrays holds the examples."""
+    key = next((k for k in _KEYS if k in arrays), None)
     if key is None and len(arrays) == 1:
         key = next(iter(arrays))
     if key is None:
         raise InputError(
-            f"{path}: expected an array named one of {', '.join(_IMAGE_KEYS)}. "
-            f"Received: {', '.join(arrays) or 'no arrays'}. Rename the one with the pictures."
+            f"{path}: expected an array named one of {', '.join(_KEYS)}. "
+            f"Received: {', '.join(arrays) or 'no arrays'}. Rename the one with the data."
         )
+    return key
+
+
+def from_arrays(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    seed: int,
+    make: Callable[[np.ndarray, str, np.ndarray | None], Kind],
+) -> Splits[Kind]:
+    """A file's training and test part; `make(array, origin, labels)` checks each."""
+    key = key_of_data(path, arrays)
     label_key = next((k for k in _LABEL_KEYS if k in arrays), None)
-    train = _checked(path, arrays, key, label_key)
+    train = make(arrays[key], f"{path}[{key}]", _labels(path, arrays, key, label_key))
     test_key = key.replace("train", "test")
     if test_key == key or test_key not in arrays:
-        return _held_out(train, seed)
+        return held_out(train, seed)
     test_label_key = label_key.replace("train", "test") if label_key else None
-    test = _checked(path, arrays, test_key, test_label_key if test_label_key in arrays else None)
+    labels = _labels(path, arrays, test_key, test_label_key if test_label_key in arrays else None)
+    test = make(arrays[test_key], f"{path}[{test_key}]", labels)
     if test.shape != train.shape:
         raise InputError(
-            f"{path}: expected training and test pictures of one shape. "
+            f"{path}: expected training and test {train.noun} of one shape. "
             f"Received: {train.shape} and {test.shape}."
         )
     return Splits(train, test)
 
 
-def _checked(path: Path, arrays: dict, key: str, label_key: str | None) -> ImageData:
-    images = checked_images(arrays[key], f"{path}[{key}]")
-    labels = None
-    if label_key is not None:
-        labels = np.asarray(arrays[label_key]).squeeze()
-        if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-            raise InputError(
-                f"{path}[{label_key}]: expected {len(images)} integer labels, one a picture. "
-                f"Received: {labels.dtype} of shape {labels.shape}."
-            )
-        labels = labels.astype("int32")
-    return ImageData(str(path), images, labels)
+def _labels(path: Path, arrays: dict, key: str, label_key: str | None) -> np.ndarray | None:
+    if label_key is None:
+        return None
+    count, labels = len(arrays[key]), np.asarray(arrays[label_key]).squeeze()
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{path}[{label_key}]: expected {count} integer labels, one for each of {key}. "
+            f"Received: {labels.dtype} of shape {labels.shape}."
+        )
+    return labels.astype("int32")
+
+
+def _pictures(array: np.ndarray, origin: str, labels: np.ndarray | None) -> ImageData:
+    return ImageData(origin.rpartition("[")[0], checked_images(array, origin), labels)
 
 
 def _from_tfds(name: str, image_size: int | None, limit: int | None, seed: int) -> Splits:
@@ -221,4 +221,4 @@ def _from_tfds(name: str, image_size: int | None, limit: int | None, seed: int) 
     }
     if "test" in parts:
         return Splits(parts["train"], parts["test"])
-    return _held_out(parts["train"], seed)
+    return held_out(parts["train"], seed)
