@@ -28,6 +28,7 @@ def load_model(path):
     import keras
 
     import keras_gen.autoencoders
+    import keras_gen.hashing
     import keras_gen.variational  # noqa: F401 - registers their classes
 
     return keras.models.load_model(path, compile=False)

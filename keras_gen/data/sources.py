@@ -29,6 +29,7 @@ class ImageData:
         labels: (n,) int32, or None.
         classes: The labels' names, or None.
         licence: Origin and licence, where known.
+        files: (n,) strings, each picture's path within the folder it was read from, or None.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ImageData:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     licence: str = ""
+    files: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,7 +49,8 @@ class ImageData:
 
     def select(self, indices) -> "ImageData":
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=self.images[indices], labels=labels)
+        files = None if self.files is None else self.files[indices]
+        return replace(self, images=self.images[indices], labels=labels, files=files)
 
     def floats(self, indices=slice(None)) -> np.ndarray:
         """The chosen pictures as float32 in [-1, 1]."""
@@ -104,7 +107,8 @@ def load(
     if name == "digits" and not path.exists():
         splits = _digits()
     elif path.is_dir() and not any(path.glob("dataset_info.json")):
-        splits = _held_out(ImageData(name, *read_folder(path, image_size, limit, seed)), seed)
+        images, labels, classes, files = read_folder(path, image_size, limit, seed)
+        splits = _held_out(ImageData(name, images, labels, classes, files=files), seed)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
         splits = _from_file(path, seed)
     elif path.is_dir() or not ("/" in name or path.suffix):
