@@ -31,7 +31,7 @@ from apps._training import (
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
-    from keras_gen.data import ImageData, Splits
+    from keras_gen.data import Batches, ImageData, Splits
     from keras_gen.hashing import HashIndex, SemanticHash
     from keras_gen.training import Run
 
@@ -61,8 +61,12 @@ class Train(TrainingOptions):
     """Noise before the code's sigmoid in training, which drives it to 0 and 1."""
     corruption: str = "affine:0.15"
     """What the code is to be blind to, as in apps.autoencode, or none."""
-    penalty: str = "balance:0.01:0.15"
-    """What the code costs, as in apps.autoencode, or none: balance:WEIGHT[:DISTORTION] for even bits."""
+    neighbours: int = 20
+    """A picture's code has to serve so many of its nearest in pixels as well; 0: itself alone."""
+    contrast: float = 0.05
+    """Weight of telling pictures apart by their codes, beside drawing them from their codes."""
+    temperature: float = 0.5
+    """Of telling apart."""
 
 
 @dataclass
@@ -94,18 +98,19 @@ def work(options: Train | Ask) -> None:
 def train(options: Train) -> None:
     import keras
 
-    from keras_gen.data import Batches
     from keras_gen.errors import InputError
 
     options, run = begin("retrieve", options)
     if options.bits < 1:
         raise InputError(f"Expected codes of 1 bit or more. Received: {options.bits}.")
+    if options.neighbours < 0:
+        raise InputError(f"Expected 0 neighbours or more. Received: {options.neighbours}.")
     splits = read(options)
     keras.utils.set_random_seed(options.seed)
     model = build(options, splits.train.shape)
     model.start_from(splits.train.mean())
-    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
-    training, held_out = made(splits.train, training=True), made(splits.test, training=False)
+    training = _batches(splits.train, options, training=True)
+    held_out = _batches(splits.test, options, training=False)
     epochs = default_epochs(options, len(training))
     options = replace(options, epochs=epochs)
     run = open_run("retrieve", options, run, splits.train)
@@ -126,7 +131,7 @@ def train(options: Train) -> None:
 def build(options: Train, shape: tuple[int, int, int]) -> "SemanticHash":
     """The untrained model for pictures of `shape`."""
     from keras_gen import networks
-    from keras_gen.autoencoders import corruptions, penalties
+    from keras_gen.autoencoders import corruptions
     from keras_gen.hashing import SemanticHash
 
     kinds: dict = {
@@ -140,9 +145,20 @@ def build(options: Train, shape: tuple[int, int, int]) -> "SemanticHash":
         make_encoder(shape, options.bits, inward, activation=options.activation, **code),
         make_decoder(options.bits, shape, inward[::-1], activation=options.activation),
         corruption=None if options.corruption == "none" else corruptions.parse(options.corruption),
-        penalty=None if options.penalty == "none" else penalties.parse(options.penalty),
+        contrast=options.contrast,
+        temperature=options.temperature,
         seed=options.seed,
     )
+
+
+def _batches(data: "ImageData", options: Train, training: bool) -> "Batches":
+    from keras_gen.data import Batches
+    from keras_gen.hashing import NeighbourBatches, neighbours_of
+
+    order: dict = {"batch_size": options.batch_size, "seed": options.seed, "training": training}
+    if not options.neighbours:
+        return Batches(data, **order)
+    return NeighbourBatches(data, neighbours_of(data, options.neighbours, options.seed), **order)
 
 
 def finish(run: "Run", model: "SemanticHash", splits: "Splits", options: Train) -> None:

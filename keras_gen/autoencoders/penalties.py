@@ -1,4 +1,4 @@
-"""What a code costs beside its reconstruction: sparsity, contraction, balance.
+"""What a code costs beside its reconstruction: sparsity and contraction.
 
 A penalty is called with the encoding function, its input, the codes it gave (float32, (n, d)) and a
 seed generator, and returns one number: a mean over the batch of a sum over the code, times `weight`.
@@ -9,7 +9,6 @@ import inspect
 import keras
 from keras import layers, ops
 
-from keras_gen.autoencoders.corruptions import Affine
 from keras_gen.engine import grad
 from keras_gen.errors import InputError
 
@@ -83,13 +82,14 @@ class KLSparsity(Penalty):
         self.weight = _checked_weight(weight)
 
     def check(self, encoder):
-        _check_ends_in_sigmoid(encoder, "a target activity")
+        check_ends_in_sigmoid(encoder, "a target activity")
 
     def __call__(self, encode, data, codes, generator):
         return self.weight * ops.sum(bernoulli_kl(self.target, ops.mean(codes, axis=0)))
 
 
-def _check_ends_in_sigmoid(encoder, what: str) -> None:
+def check_ends_in_sigmoid(encoder: keras.Model, what: str) -> None:
+    """Raise an `InputError` unless codes lie within 0 and 1, as `what` needs them."""
     last = encoder.layers[-1]
     activation = getattr(last, "activation", None)
     if getattr(activation, "__name__", None) not in ("sigmoid", "hard_sigmoid"):
@@ -97,40 +97,6 @@ def _check_ends_in_sigmoid(encoder, what: str) -> None:
             f"Expected codes within 0 and 1 for {what}. Received: an encoder that ends in "
             f"{getattr(activation, '__name__', type(last).__name__)}. Use a sigmoid code activation."
         )
-
-
-@keras.saving.register_keras_serializable("keras_gen.penalties")
-class Balance(Penalty):
-    """`weight` times what keeps bits from agreeing with themselves and from saying different things.
-
-    Two encodings of each example, s and t, rescaled to within -1 and 1, with noises of their own, the
-    second of a picture distorted once more. The cost is half the sum over all pairs of units of
-    (mean s_j t_k - [j = k])**2, plus the sum over units of (mean s_j)(mean t_j); means over the batch. It
-    is 0 where each bit is 0 or 1 whatever the noise and the distortion, as often one as the other, and
-    none says what another does: the constraints of Weiss et al. 2008 (Spectral hashing, eq. 3) as a cost,
-    between two views as in Zbontar et al. 2021 (Barlow Twins, arXiv:2103.03230, eq. 1). From one view
-    the noise that makes codes binary would meet them by itself.
-
-    Args:
-        weight: Of it all.
-        distortion: Strength of the `Affine` distortion between the two; 0 for none, and for data that
-            are not pictures.
-    """
-
-    def __init__(self, weight: float, distortion: float = 0.0):
-        self.weight = _checked_weight(weight)
-        self.distortion = distortion
-        self._distorted = Affine(distortion) if distortion else lambda data, generator: data
-
-    def check(self, encoder):
-        _check_ends_in_sigmoid(encoder, "balanced bits")
-
-    def __call__(self, encode, data, codes, generator):
-        one, two = 2.0 * codes - 1.0, 2.0 * encode(self._distorted(data, generator)) - 1.0
-        together = ops.matmul(ops.transpose(one), two) / ops.cast(ops.shape(codes)[0], "float32")
-        pairs = ops.square(together - ops.eye(codes.shape[-1]))
-        means = ops.mean(one, axis=0) * ops.mean(two, axis=0)
-        return self.weight * (ops.sum(means) + 0.5 * ops.sum(pairs))
 
 
 @keras.saving.register_keras_serializable("keras_gen.penalties")
@@ -211,11 +177,11 @@ def squared_norm_stochastic(encode, data, codes, generator, probes: int = 1):
 
 # --- by name -----------------------------------------------------------------------------------
 
-NAMES = {"l1": L1, "l2": L2, "kl": KLSparsity, "balance": Balance, "contractive": Contractive}
+NAMES = {"l1": L1, "l2": L2, "kl": KLSparsity, "contractive": Contractive}
 
 
 def parse(text: str) -> Penalty:
-    """`l1:WEIGHT`, `l2:WEIGHT`, `kl:TARGET:WEIGHT`, `balance:WEIGHT[:DISTORTION]` or `contractive:WEIGHT`.
+    """`l1:WEIGHT`, `l2:WEIGHT`, `kl:TARGET:WEIGHT` or `contractive:WEIGHT`.
 
     Raises:
         InputError: An unknown name, or numbers that do not fit it.
@@ -227,6 +193,6 @@ def parse(text: str) -> Penalty:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            "Expected a penalty: l1:WEIGHT, l2:WEIGHT, kl:TARGET:WEIGHT, balance:WEIGHT[:DISTORTION] or "
-            f"contractive:WEIGHT. Received: {text!r}."
+            "Expected a penalty: l1:WEIGHT, l2:WEIGHT, kl:TARGET:WEIGHT or contractive:WEIGHT. "
+            f"Received: {text!r}."
         ) from None

@@ -5,10 +5,12 @@ from keras_gen.hashing.evaluation import average_precisions, mean_average_precis
 from keras_gen.hashing.index import HashIndex
 from keras_gen.hashing.linear import LinearHash, itq, lsh
 from keras_gen.hashing.model import SemanticHash, hashes_of
+from keras_gen.hashing.neighbours import NeighbourBatches, neighbours_of
 
 __all__ = [
     "HashIndex",
     "LinearHash",
+    "NeighbourBatches",
     "SemanticHash",
     "average_precisions",
     "bit_balance",
@@ -17,6 +19,7 @@ __all__ = [
     "itq",
     "lsh",
     "mean_average_precision",
+    "neighbours_of",
     "pack",
     "unpack",
 ]

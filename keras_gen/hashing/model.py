@@ -5,21 +5,92 @@ import numpy as np
 from keras import ops
 
 from keras_gen.autoencoders import Autoencoder
-from keras_gen.engine import compiled, to_numpy
+from keras_gen.autoencoders.corruptions import Corruption
+from keras_gen.autoencoders.penalties import check_ends_in_sigmoid
+from keras_gen.engine import Update, compiled, to_numpy
+from keras_gen.errors import InputError
 
 THRESHOLD = 0.5
 """Between 0 and 1, where a near-binary code hardly ever is. The median of each unit would balance any
 code, and cut through the middle of the one mode that an unbalanced bit has."""
 
 
+def agreement(one, two, temperature: float):
+    """-log of how surely each code finds its partner among all of the batch, averaged, in nats.
+
+    InfoNCE in both directions (Chen et al. 2020, SimCLR, arXiv:2002.05709, eq. 1), for codes (n, d) within
+    0 and 1; similar is what has many bits in common: the mean of s_j t_j, s and t within -1 and 1 (Qiu et
+    al. 2021, arXiv:2105.06138, hash in this way). A code of few bits can tell many pictures apart only
+    if its bits are 0 or 1, balanced and different.
+    """
+    s, t = 2.0 * one - 1.0, 2.0 * two - 1.0
+    similar = ops.matmul(s, ops.transpose(t)) / (one.shape[-1] * temperature)
+    found = 2.0 * ops.diagonal(similar) - ops.logsumexp(similar, axis=0) - ops.logsumexp(similar, axis=1)
+    return -0.5 * ops.mean(found)
+
+
 @keras.saving.register_keras_serializable("keras_gen.hashing")
 class SemanticHash(Autoencoder):
-    """An `Autoencoder` with a sigmoid code, and what makes packed bits of it.
+    """An `Autoencoder` with a sigmoid code that neighbours share, and the packed bits of it.
 
-    What makes the code near-binary is noise before its activation (`code_noise` of the encoder), what
-    makes its bits balanced and different the penalty `Balance`, what makes them blind to small
-    distortions the corruption `Affine`: arguments all.
+    A batch may hold beside each picture a `neighbour` (see `NeighbourBatches`); else a picture is its own.
+    From a picture's code the neighbour is reconstructed, and the codes of the two, both corrupted,
+    must find each other in the batch: loss = reconstruction + contrast * agreement. What differs between
+    neighbours, and what a corruption changes, is then not worth a bit.
+
+    Args:
+        encoder: A built model from data to codes (d,) within 0 and 1; `code_noise` makes them near-binary.
+        decoder: A built model from codes to data.
+        corruption: What the encoder's input suffers in training and evaluation, not in use.
+        contrast: Weight of the `agreement`, 0 for none. Reconstruction alone leaves bits unbalanced.
+        temperature: Of the `agreement`.
+        seed: Of the corruption.
+
+    Logs `loss`, `reconstruction` and `agreement` (unweighted).
+
+    Raises:
+        InputError: The networks do not fit each other, or a number its range.
     """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: "keras.Model | str",
+        corruption: Corruption | None = None,
+        contrast: float = 0.05,
+        temperature: float = 0.5,
+        seed: int = 0,
+        data_key: str = "image",
+        **kwargs,
+    ):
+        super().__init__(encoder, decoder, corruption, seed=seed, data_key=data_key, **kwargs)
+        if not contrast >= 0 or not temperature > 0:
+            raise InputError(
+                "Expected a contrast of 0 or more and a temperature above 0. "
+                f"Received: {contrast} and {temperature}."
+            )
+        check_ends_in_sigmoid(encoder, "bits")
+        self.contrast = contrast
+        self.temperature = temperature
+
+    def updates(self) -> list[Update]:
+        if self.stage is not None:
+            return super().updates()
+        return [Update("hash", self._loss, self.trainable_variables, logs=("reconstruction", "agreement"))]
+
+    def _loss(self, batch, training: bool):
+        pair = [batch[self.data_key], batch.get("neighbour", batch[self.data_key])]
+        return self.loss_from_corrupted(batch, self._corrupted(ops.concatenate(pair), training), training)
+
+    def loss_from_corrupted(self, batch, corrupted, training: bool):
+        """The update's loss for given corrupted pictures, followed by their corrupted neighbours."""
+        codes = ops.cast(self.encoder(corrupted, training=training), "float32")
+        one, two = ops.split(codes, 2)
+        output = self.decoder(one, training=training)
+        neighbour = batch.get("neighbour", batch[self.data_key])
+        reconstruction = ops.mean(self.squared_error(neighbour, output))
+        found = agreement(one, two, self.temperature)
+        return reconstruction + self.contrast * found, {"reconstruction": reconstruction, "agreement": found}
 
     def hash(self, data):
         """Data to packed bits, (n, ceil(d / 8)) uint8, as `keras_gen.hashing.pack` makes them."""
@@ -37,6 +108,11 @@ class SemanticHash(Autoencoder):
         size = -(-self.code_shape[-1] // 8)
         result = ((None, size), "uint8", f"{self.code_shape[-1]} bits, packed, the first the highest")
         return {"hash": (functions[self.data_key], inputs, result), **served}
+
+    def get_config(self) -> dict:
+        config = {**super().get_config(), "contrast": self.contrast, "temperature": self.temperature}
+        del config["penalty"]
+        return config
 
 
 def _packed(codes):
