@@ -54,18 +54,18 @@ class Train(TrainingOptions):
     network: Literal["mlp", "conv"] = "mlp"
     """Encoder and decoder."""
     hidden: tuple[int, ...] = ()
-    """Widths of the hidden layers, from the picture inward; default: 512 512, for conv 32 64."""
+    """Widths of the hidden layers, from the picture inward; default: 256 256, for conv 32 64."""
     activation: str = "relu"
     """Of the hidden layers."""
-    code_noise: float = 1.0
-    """Noise before the code's sigmoid in training, which drives it to 0 and 1."""
-    corruption: str = "affine:0.15"
+    code_noise: float = 0.0
+    """Noise before the code's sigmoid in training, which drives it further to 0 and 1."""
+    corruption: str = "affine:0.1"
     """What the code is to be blind to, as in apps.autoencode, or none."""
     neighbours: int = 20
     """A picture's code has to serve so many of its nearest in pixels as well; 0: itself alone."""
     contrast: float = 0.05
     """Weight of telling pictures apart by their codes, beside drawing them from their codes."""
-    temperature: float = 0.5
+    temperature: float = 0.3
     """Of telling apart."""
 
 
@@ -135,7 +135,7 @@ def build(options: Train, shape: tuple[int, int, int]) -> "SemanticHash":
     from keras_gen.hashing import SemanticHash
 
     kinds: dict = {
-        "mlp": (networks.mlp_encoder, networks.mlp_decoder, (512, 512)),
+        "mlp": (networks.mlp_encoder, networks.mlp_decoder, (256, 256)),
         "conv": (networks.conv_encoder, networks.conv_decoder, (32, 64)),
     }
     make_encoder, make_decoder, default = kinds[options.network]

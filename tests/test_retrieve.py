@@ -24,7 +24,7 @@ from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
 from keras_gen.hashing import HashIndex, NeighbourBatches, SemanticHash, bits_of, pack, unpack
 from keras_gen.hashing.codes import distances, to_words
-from keras_gen.hashing.model import agreement
+from keras_gen.hashing.model import agreement, imbalance
 from keras_gen.networks import mlp_decoder, mlp_encoder
 
 SHAPE = (8, 8, 1)
@@ -244,6 +244,11 @@ class TestModel:
         same = np.ones((6, 5), "float32")
         assert float(to_numpy(agreement(same, same, 0.3))) == pytest.approx(np.log(6), rel=1e-5)
 
+    def test_imbalance(self):
+        one, two = np.random.default_rng(0).random((2, 50, 3)).astype("float32")
+        expected = ((2 * one - 1).mean(0) * (2 * two - 1).mean(0)).sum()
+        assert float(to_numpy(imbalance(one, two))) == pytest.approx(expected, rel=1e-4)
+
     def test_the_loss_asks_for_the_neighbour(self, digits):
         model = hashing_model(noise=0.0, contrast=0.1)
         images, others = digits.train.floats(slice(0, 8)), digits.train.floats(slice(8, 16))
@@ -251,7 +256,7 @@ class TestModel:
         loss, terms = model.loss_from_corrupted({"image": images, "neighbour": others}, both, False)
         error = (((to_numpy(model(images)) - others) / 2) ** 2).mean()
         assert float(to_numpy(terms["reconstruction"])) == pytest.approx(error, rel=1e-4)
-        expected = error + 0.1 * float(to_numpy(terms["agreement"]))
+        expected = error + 0.1 * float(to_numpy(terms["agreement"] + terms["imbalance"]))
         assert float(to_numpy(loss)) == pytest.approx(expected, rel=1e-4)
 
     def test_refused(self):

@@ -29,24 +29,33 @@ def agreement(one, two, temperature: float):
     return -0.5 * ops.mean(found)
 
 
+def imbalance(one, two):
+    """The sum over bits of (mean s_j)(mean t_j): 0 where each is as often one as the other.
+
+    For two codes of each example, (n, d) within 0 and 1, with s and t within -1 and 1: one code's noise
+    does not count.
+    """
+    return ops.sum(ops.mean(2.0 * one - 1.0, axis=0) * ops.mean(2.0 * two - 1.0, axis=0))
+
+
 @keras.saving.register_keras_serializable("keras_gen.hashing")
 class SemanticHash(Autoencoder):
     """An `Autoencoder` with a sigmoid code that neighbours share, and the packed bits of it.
 
     A batch may hold beside each picture a `neighbour` (see `NeighbourBatches`); else a picture is its own.
     From a picture's code the neighbour is reconstructed, and the codes of the two, both corrupted,
-    must find each other in the batch: loss = reconstruction + contrast * agreement. What differs between
-    neighbours, and what a corruption changes, is then not worth a bit.
+    must find each other in the batch: loss = reconstruction + contrast * (agreement + imbalance). What
+    differs between neighbours, and what a corruption changes, is then not worth a bit.
 
     Args:
         encoder: A built model from data to codes (d,) within 0 and 1; `code_noise` makes them near-binary.
         decoder: A built model from codes to data.
         corruption: What the encoder's input suffers in training and evaluation, not in use.
-        contrast: Weight of the `agreement`, 0 for none. Reconstruction alone leaves bits unbalanced.
+        contrast: Weight of `agreement` and `imbalance`, 0 for none. Reconstruction alone leaves bits dead.
         temperature: Of the `agreement`.
         seed: Of the corruption.
 
-    Logs `loss`, `reconstruction` and `agreement` (unweighted).
+    Logs `loss`, `reconstruction`, `agreement` and `imbalance` (unweighted).
 
     Raises:
         InputError: The networks do not fit each other, or a number its range.
@@ -58,7 +67,7 @@ class SemanticHash(Autoencoder):
         decoder: "keras.Model | str",
         corruption: Corruption | None = None,
         contrast: float = 0.05,
-        temperature: float = 0.5,
+        temperature: float = 0.3,
         seed: int = 0,
         data_key: str = "image",
         **kwargs,
@@ -76,7 +85,8 @@ class SemanticHash(Autoencoder):
     def updates(self) -> list[Update]:
         if self.stage is not None:
             return super().updates()
-        return [Update("hash", self._loss, self.trainable_variables, logs=("reconstruction", "agreement"))]
+        logs = ("reconstruction", "agreement", "imbalance")
+        return [Update("hash", self._loss, self.trainable_variables, logs=logs)]
 
     def _loss(self, batch, training: bool):
         pair = [batch[self.data_key], batch.get("neighbour", batch[self.data_key])]
@@ -89,8 +99,9 @@ class SemanticHash(Autoencoder):
         output = self.decoder(one, training=training)
         neighbour = batch.get("neighbour", batch[self.data_key])
         reconstruction = ops.mean(self.squared_error(neighbour, output))
-        found = agreement(one, two, self.temperature)
-        return reconstruction + self.contrast * found, {"reconstruction": reconstruction, "agreement": found}
+        costs = {"agreement": agreement(one, two, self.temperature), "imbalance": imbalance(one, two)}
+        loss = reconstruction + self.contrast * sum(costs.values())
+        return loss, {"reconstruction": reconstruction, **costs}
 
     def hash(self, data):
         """Data to packed bits, (n, ceil(d / 8)) uint8, as `keras_gen.hashing.pack` makes them."""
