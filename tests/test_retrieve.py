@@ -318,7 +318,7 @@ def test_the_picture_of_neighbours():
 
 # --- the app -----------------------------------------------------------------------------------
 
-TRAIN = ["--bits", "24", "--hidden", "128", "--epochs", "40", "--seed", "1"]
+TRAIN = ["--bits", "24", "--hidden", "128", "--epochs", "40", "--learning-rate", "3e-3", "--seed", "1"]
 
 
 @pytest.fixture(scope="module")
