@@ -61,6 +61,21 @@ def strips(versions: Sequence[np.ndarray], columns: int = 12) -> Image.Image:
     return grid(np.concatenate(rows), columns)
 
 
+def neighbours(queries: np.ndarray, found: np.ndarray, wrong: np.ndarray | None = None) -> Image.Image:
+    """A row for each query (n, h, w, c): itself, a gap, and what was found, (n, k, h, w, c).
+
+    Where `wrong` (n, k) the picture is framed in red. A found picture of NaN is left empty.
+    """
+    n, k = found.shape[:2]
+    cells = np.concatenate([queries[:, None], np.full_like(queries[:, None], np.nan), found], axis=1)
+    cells = np.nan_to_num(cells, nan=0.0)
+    framed = np.zeros((n, k + 2, cells.shape[2] + 2, cells.shape[3] + 2, 3), "float32")
+    if wrong is not None:
+        framed[:, 2:][wrong] = (1.0, -1.0, -1.0)
+    framed[:, :, 1:-1, 1:-1] = cells
+    return grid(framed.reshape(-1, *framed.shape[2:]), k + 2)
+
+
 def filters(encoder, shape: tuple[int, int, int], most: int = 100) -> Image.Image | None:
     """The first layer's kernels as pictures, each stretched to its own range; None if it has none."""
     from keras_gen.engine import to_numpy

@@ -82,13 +82,14 @@ class KLSparsity(Penalty):
         self.weight = _checked_weight(weight)
 
     def check(self, encoder):
-        _check_ends_in_sigmoid(encoder, "a target activity")
+        check_ends_in_sigmoid(encoder, "a target activity")
 
     def __call__(self, encode, data, codes, generator):
         return self.weight * ops.sum(bernoulli_kl(self.target, ops.mean(codes, axis=0)))
 
 
-def _check_ends_in_sigmoid(encoder, what: str) -> None:
+def check_ends_in_sigmoid(encoder: keras.Model, what: str) -> None:
+    """Raise an `InputError` unless codes lie within 0 and 1, as `what` needs them."""
     last = encoder.layers[-1]
     activation = getattr(last, "activation", None)
     if getattr(activation, "__name__", None) not in ("sigmoid", "hard_sigmoid"):

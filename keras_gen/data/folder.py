@@ -50,8 +50,8 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
 
 def read_folder(
     folder: Path, size: int | None, limit: int | None, seed: int
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
-    """All pictures below `folder`, as `(images, labels, classes)`.
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None, np.ndarray]:
+    """All pictures below `folder`, as `(images, labels, classes, files)`.
 
     Grey if every picture is grey, colour otherwise. When every picture lies in a subfolder, the
     names of the first level of subfolders are the classes. Files that cannot be decoded are named
@@ -98,12 +98,13 @@ def read_folder(
         logger.warning("skipped, cannot be decoded: %s", name)
     images = images[: len(kept)] if colour else images[: len(kept), ..., :1]
 
+    files = np.array([str(path.relative_to(folder)) for path in kept])
     parts = [path.relative_to(folder).parts for path in kept]
     if not all(len(p) > 1 for p in parts):
-        return images, None, None
+        return images, None, None, files
     classes = tuple(sorted({p[0] for p in parts}))
     labels = np.array([classes.index(p[0]) for p in parts], "int32")
-    return images, labels, classes
+    return images, labels, classes, files
 
 
 def read_pictures(

@@ -33,6 +33,7 @@ class ImageData(Examples):
         labels: (n,) int32, or None.
         classes: The labels' names, or None.
         licence: Origin and licence, where known.
+        files: (n,) strings, each picture's path within the folder it was read from, or None.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ImageData(Examples):
     labels: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     licence: str = ""
+    files: np.ndarray | None = None
 
     key = "image"
     field = "images"
@@ -48,6 +50,10 @@ class ImageData(Examples):
     @property
     def affine(self) -> tuple[float, float]:
         return 2.0 / (255.0 if self.images.dtype == np.uint8 else 1.0), -1.0
+
+    def select(self, indices) -> "ImageData":
+        files = None if self.files is None else self.files[indices]
+        return replace(super().select(indices), files=files)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def load(
     if name == "digits" and not path.exists():
         splits = _digits()
     elif path.is_dir() and not any(path.glob("dataset_info.json")):
-        splits = held_out(ImageData(name, *read_folder(path, image_size, limit, seed)), seed)
+        images, labels, classes, files = read_folder(path, image_size, limit, seed)
+        splits = held_out(ImageData(name, images, labels, classes, files=files), seed)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
         splits = from_arrays(path, read_arrays(path), seed, _pictures)
     elif path.is_dir() or not ("/" in name or path.suffix):
