@@ -78,29 +78,28 @@ class TestClassifier:
         assert float(to_numpy(hard)) == pytest.approx(-np.log(p[np.arange(6), labels]).mean(), rel=1e-4)
 
     def test_unlabelled_pictures_help(self):
-        """Two long clouds, one label each: the labels' own boundary is askew, the gap between is right."""
+        """Two clouds of many dimensions, one label each: the middle between the two is not theirs."""
         rng = np.random.default_rng(0)
-        side = rng.integers(2, size=600)
-        points = np.stack([2.4 * side - 1.2, 3 * rng.normal(size=600)], 1) + 0.25 * rng.normal(size=(600, 2))
+        side = rng.integers(2, size=600).astype("int32")
+        points = (2 * side - 1)[:, None] * 3 / np.sqrt(20) + rng.normal(size=(600, 20))
         points = points.astype("float32")
-        height = np.where(side == 0, points[:, 1], -points[:, 1])
-        near = np.abs(height - 1.2)
-        first = [int(np.argmin(np.where(side == s, near, np.inf))) for s in (0, 1)]
+        first = [int(np.argmax(side == s)) for s in (0, 1)]
         errors = {}
-        for strong in (None, Gaussian(0.2)):
-            keras.utils.set_random_seed(3)
+        for strong in (None, Gaussian(0.5)):
+            keras.utils.set_random_seed(0)
             model = Classifier(
-                mlp_encoder((2,), 16, (32,)), 2, strong=strong, threshold=0.8, data_key="features"
+                mlp_encoder((20,), 16, (32,)), 2, strong=strong, threshold=0.8, data_key="features"
             )
             model.compile(keras.optimizers.Adam(3e-3))
             data = {
                 "features": np.repeat(points[first], 300, axis=0),
-                "label": np.repeat(side[first], 300).astype("int32"),
+                "label": np.repeat(side[first], 300),
                 "unlabelled": points,
             }
-            model.fit(data, batch_size=100, epochs=60, verbose=0)
-            errors[strong] = np.mean(to_numpy(model(points)).argmax(axis=1) != side)
-        assert errors[Gaussian(0.2)] < 0.5 * errors[None]
+            model.fit(data, batch_size=100, epochs=20, verbose=0)
+            errors[strong is not None] = np.mean(to_numpy(model(points)).argmax(axis=1) != side)
+        assert errors[False] > 0.1, "the case tests nothing"
+        assert errors[True] < 0.02
 
     def test_refused(self):
         with pytest.raises(InputError, match="2 classes"):
