@@ -42,8 +42,9 @@ METHODS = (PCA_BASELINE, SCRATCH, FROZEN, TUNED, CONSISTENT)
 
 @dataclass
 class Options(TrainingOptions):
-    labels: int = 100
-    """Labelled pictures in all, as many of each class."""
+    labels: tuple[int, ...] = (100,)
+    """Labelled pictures in all, as many of each class; of several numbers the classifier
+    of the first is exported."""
     seeds: int = 5
     """Choices of the labelled pictures, and initialisations, that the table averages over."""
     pretext: Literal["autoencoder", "denoising", "sparse", "contractive", "vae"] = "denoising"
@@ -63,7 +64,8 @@ class Options(TrainingOptions):
     steps: int = 1000
     """Training steps of a classifier."""
     curve: bool = True
-    """Draw accuracy against labels, from a quarter to four times --labels (first seed)."""
+    """Draw accuracy against labels: for one number of --labels from a quarter to four times
+    as many (first seed), otherwise for those named."""
 
 
 def work(options: Options) -> None:
@@ -83,14 +85,15 @@ def work(options: Options) -> None:
     assert options.epochs is not None
     compile_model(model, options, options.epochs, len(training))
     run = open_run("pretrain", options, run, splits.train)
-    counts = _label_counts(each, splits) if options.curve else [each]
+    counts = _label_counts(each, splits) if options.curve else each
     plan(
         {
             "data": described(splits, options),
             "model": f"{options.pretext}, {options.latent_dim}-dimensional code, "
             f"{model.count_params():,} parameters, on {keras.backend.backend()}",
             "training": f"{options.epochs} epochs of {len(training)} steps without labels, then "
-            f"classifiers of {options.steps} steps on {options.labels} labels, {options.seeds} seeds",
+            f"classifiers of {options.steps} steps on {_listed(options.labels)} labels, "
+            f"{options.seeds} seeds",
             "writing": str(run.path),
         }
     )
@@ -99,23 +102,30 @@ def work(options: Options) -> None:
         _compare(run, model, splits, options, each, counts)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m apps.pretrain --resume {run.path}") from None
-    _finish(run, model, splits, options, each)
+    _finish(run, model, splits, options)
 
 
 # --- what is asked for -------------------------------------------------------------------------
 
 
-def _check(options: Options, splits: "Splits") -> int:
-    """Labelled pictures of each class; refuses what cannot be had before anything is trained."""
+def _check(options: Options, splits: "Splits") -> list[int]:
+    """Labelled pictures of each class for each number of --labels.
+
+    Refuses before anything is trained what cannot be had.
+    """
     import numpy as np
 
     from keras_gen.autoencoders import corruptions
     from keras_gen.data.augmentation import augmentation
     from keras_gen.errors import InputError
 
-    for name in ("labels", "seeds", "steps"):
-        if getattr(options, name) < 1:
-            raise InputError(f"Expected {name} of 1 or more. Received: {getattr(options, name)}.")
+    for name, value in (
+        ("labels", min(options.labels, default=0)),
+        ("seeds", options.seeds),
+        ("steps", options.steps),
+    ):
+        if value < 1:
+            raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
     if splits.train.labels is None or splits.test.labels is None:
         raise InputError(
             "Expected labels: a folder with a subfolder for each class, or an array y_train. "
@@ -128,37 +138,44 @@ def _check(options: Options, splits: "Splits") -> int:
             "Expected 2 classes or more, each with training pictures. "
             f"Received: {np.sum(counts > 0)} of {classes}."
         )
-    each = options.labels // classes
-    if each < 1 or options.labels % classes:
-        raise InputError(
-            f"Expected as many labels of each of the {classes} classes. Received: {options.labels} in all. "
-            f"Ask for a multiple of {classes}."
-        )
-    if each > counts.min():
-        least = int(counts.argmin())
-        name = splits.train.classes[least] if splits.train.classes else str(least)
-        raise InputError(
-            f"Expected {each} labelled pictures of each class. Received: class {name} with "
-            f"{counts.min()}. Ask for {counts.min() * classes} labels at most."
-        )
+    for labels in options.labels:
+        if labels % classes:
+            raise InputError(
+                f"Expected as many labels of each of the {classes} classes. Received: {labels} in all. "
+                f"Ask for a multiple of {classes}."
+            )
+        if labels // classes > counts.min():
+            least = int(counts.argmin())
+            name = splits.train.classes[least] if splits.train.classes else str(least)
+            raise InputError(
+                f"Expected {labels // classes} labelled pictures of each class. Received: class {name} "
+                f"with {counts.min()}. Ask for {counts.min() * classes} labels at most."
+            )
     corruptions.parse(options.weak)
     if options.strong != "none":
         corruptions.parse(options.strong)
     augmentation(options.augment, classes)
-    return each
+    return [labels // classes for labels in options.labels]
 
 
 def _classes(splits: "Splits") -> int:
-    return int(max(splits.train.labels.max(), splits.test.labels.max())) + 1  # type: ignore[union-attr]
+    return int(max(splits.train.labels.max(), splits.test.labels.max())) + 1
 
 
-def _label_counts(each: int, splits: "Splits") -> list[int]:
-    """Labels a class along the curve: quarter, half, one, two and four times, where there are so many."""
+def _label_counts(each: list[int], splits: "Splits") -> list[int]:
+    """Labels a class along the curve: those asked for, about a single one others as well."""
     import numpy as np
 
     assert splits.train.labels is not None
     most = np.bincount(splits.train.labels).min()
-    return sorted({max(1, round(each * f)) for f in (0.25, 0.5, 1, 2, 4) if each * f <= most})
+    if len(each) > 1:
+        return each
+    others = {max(1, round(each[0] * f)) for f in (0.25, 0.5, 2, 4) if each[0] * f <= most} - {each[0]}
+    return [*each, *sorted(others)]
+
+
+def _listed(labels: tuple[int, ...]) -> str:
+    return " and ".join(f"{n:,}" for n in labels)
 
 
 def choose(labels: "np.ndarray", each: int, seed: int) -> "np.ndarray":
@@ -257,7 +274,9 @@ class _Trainable:
 FIELDS = ("method", "labels", "seed", "error")
 
 
-def _compare(run: "Run", pretext, splits: "Splits", options: Options, each: int, counts: list[int]) -> None:
+def _compare(
+    run: "Run", pretext, splits: "Splits", options: Options, each: list[int], counts: list[int]
+) -> None:
     """Fill results.csv, a row for each method, number of labels and seed; what is there is not redone."""
     import numpy as np
 
@@ -278,9 +297,8 @@ def _compare(run: "Run", pretext, splits: "Splits", options: Options, each: int,
         return codes_of(pretext, data.floats())
 
     exported = CONSISTENT if options.strong != "none" else TUNED
-    order = [each, *[count for count in counts if count != each]]
-    for count in order:
-        for seed in range(options.seeds if count == each else 1):
+    for count in counts:
+        for seed in range(options.seeds if count in each else 1):
             labelled = splits.train.select(choose(labels, count, seed))
             for method in METHODS:
                 key = (method, count * classes, seed)
@@ -303,7 +321,7 @@ def _compare(run: "Run", pretext, splits: "Splits", options: Options, each: int,
                     )
                     trainer.model.fit(batches, shuffle=False, verbose=0)
                     error = test_error(trainer.model, splits.test)
-                    if (method, count, seed) == (exported, each, 0):
+                    if (method, count, seed) == (exported, each[0], 0):
                         part = run.path / "classifier.part.keras"
                         trainer.model.save(part)
                         part.replace(run.path / "classifier.keras")
@@ -403,25 +421,14 @@ def _append(run: "Run", row: dict) -> None:
 # --- the way out -------------------------------------------------------------------------------
 
 
-def _finish(run: "Run", pretext, splits: "Splits", options: Options, each: int) -> None:
-    import numpy as np
-
+def _finish(run: "Run", pretext, splits: "Splits", options: Options) -> None:
     from keras_gen import load_model, plots
     from keras_gen.engine import to_numpy
 
     rows = results(run)
-    headline = options.labels
-    metrics, scratch = {}, _errors(rows, SCRATCH, headline)
-    print(f"\ntest error with {headline} labels, mean and standard deviation over {options.seeds} seeds")
-    for method in METHODS:
-        errors = 100 * _errors(rows, method, headline)
-        if len(errors) == 0:
-            continue
-        spread = errors.std(ddof=1) if len(errors) > 1 else 0.0
-        beats = int(np.sum(errors < 100 * scratch)) if method not in (SCRATCH, PCA_BASELINE) else None
-        against = "" if beats is None else f"   better than from scratch on {beats} of {len(errors)} seeds"
-        print(f"  {method:38}{errors.mean():7.2f} +- {spread:.2f} %{against}")
-        metrics[f"test error, {headline} labels, {method}"] = f"{errors.mean():.2f} +- {spread:.2f} %"
+    metrics: dict[str, str] = {}
+    for labels in options.labels:
+        metrics |= _table(rows, labels, options.seeds)
     files = ["results.csv", "reconstructions.png"]
     counts = sorted({r["labels"] for r in rows})
     if len(counts) > 1:
@@ -435,14 +442,14 @@ def _finish(run: "Run", pretext, splits: "Splits", options: Options, each: int) 
     plots.save(plots.strips(strips), run.path / "reconstructions.png")
     classes = splits.train.classes
     card = {
-        "name": f"classifier of {splits.train.name}, {headline} labels",
+        "name": f"classifier of {splits.train.name}, {options.labels[0]:,} labels",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
-        "protocol": f"test split; {each} labelled pictures of each class, chosen by seed; the "
+        "protocol": f"test split; labelled pictures chosen by seed, as many of each class; the "
         f"{options.pretext} pretext was trained once, on all {len(splits.train):,} training pictures; "
         f"classifiers: {options.steps} steps of {BATCH} labelled pictures, Adam, cosine decay; no choice "
-        f"by test error; this model: {CONSISTENT if options.strong != 'none' else TUNED}, first seed; "
-        f"backend {run.config['backend']}.",
+        f"by test error; this model: {CONSISTENT if options.strong != 'none' else TUNED}, first seed "
+        f"and first number of labels; backend {run.config['backend']}.",
         **({"classes": list(classes)} if classes else {}),
         "licence": splits.train.licence,
         "command": command("pretrain", options),
@@ -452,6 +459,24 @@ def _finish(run: "Run", pretext, splits: "Splits", options: Options, each: int) 
         ],
     }
     deliver(run, load_model(run.path / "classifier.keras"), card, files)
+
+
+def _table(rows: list[dict], labels: int, seeds: int) -> dict[str, str]:
+    """Print one number of labels' rows; the same for the card."""
+    import numpy as np
+
+    metrics, scratch = {}, _errors(rows, SCRATCH, labels)
+    print(f"\ntest error with {labels:,} labels, mean and standard deviation over {seeds} seeds")
+    for method in METHODS:
+        errors = 100 * _errors(rows, method, labels)
+        if len(errors) == 0:
+            continue
+        spread = errors.std(ddof=1) if len(errors) > 1 else 0.0
+        beats = int(np.sum(errors < 100 * scratch)) if method not in (SCRATCH, PCA_BASELINE) else None
+        against = "" if beats is None else f"   better than from scratch on {beats} of {len(errors)} seeds"
+        print(f"  {method:38}{errors.mean():7.2f} +- {spread:.2f} %{against}")
+        metrics[f"test error, {labels:,} labels, {method}"] = f"{errors.mean():.2f} +- {spread:.2f} %"
+    return metrics
 
 
 def _errors(rows: list[dict], method: str, labels: int) -> "np.ndarray":
