@@ -11,9 +11,13 @@ import keras
 import numpy as np
 import small_gan
 
+from keras_gen.autoencoders import Autoencoder, Denoiser, penalties
+from keras_gen.autoencoders.corruptions import Corruption
 from keras_gen.data import load
 from keras_gen.engine import to_numpy
-from keras_gen.networks import mlp_decoder, mlp_encoder
+from keras_gen.hashing import SemanticHash
+from keras_gen.networks import mlp_decoder, mlp_encoder, unet
+from keras_gen.semisupervised import Classifier
 from keras_gen.variational import VAE
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -46,12 +50,57 @@ class NoiseGiven(VAE):
         return self.loss_from_noise(batch, batch["noise"], training)
 
 
+class KnownNoise(Corruption):
+    """Adds the same numbers everywhere."""
+
+    def __call__(self, data, generator):
+        noise = np.random.default_rng(3).normal(0, 0.3, size=(64, *data.shape[1:])).astype("float32")
+        return data + keras.ops.convert_to_tensor(noise)[: keras.ops.shape(data)[0]]
+
+
+def autoencoder_family() -> dict:
+    """A function for each model whose steps are compared."""
+    shape, noise = (8, 8, 1), KnownNoise()
+
+    def mlp(units: int, activation: str = "linear"):
+        encoder = mlp_encoder(shape, units, (16,), "tanh", code_activation=activation)
+        return encoder, mlp_decoder(units, shape, (16,), "tanh")
+
+    return {
+        "contractive": lambda: Autoencoder(
+            mlp(4)[0], "tied", noise, penalties.Contractive(1e-2, "exact"), seed=1
+        ),
+        "sparse": lambda: Autoencoder(*mlp(6, "sigmoid"), noise, penalties.KLSparsity(0.1, 1e-2)),
+        "denoiser": lambda: Denoiser(
+            unet.bias_free_unet(1, (4, 6), 1), noise, unet.stride((4, 6)), unet.reach((4, 6), 1), grey_share=0
+        ),
+        "classifier": lambda: Classifier(mlp(6)[0], 10, weak=noise, strong=noise, threshold=0.4),
+        "hash": lambda: SemanticHash(*mlp(8, "sigmoid"), noise),
+    }
+
+
+def autoencoder_step_losses(name: str, steps: int = 5) -> dict:
+    """What a model of the family logs at each of its first steps, from known weights."""
+    model = autoencoder_family()[name]()
+    small_gan.set_known_weights(model)
+    model.compile(keras.optimizers.Adam(1e-2))
+    digits = load("digits").train
+    batch = {
+        "image": digits.floats(slice(0, 32)),
+        "label": digits.labels[:32],
+        "unlabelled": digits.floats(slice(32, 64)),
+        "neighbour": digits.floats(slice(64, 96)),
+    }
+    return model.fit(batch, batch_size=32, epochs=steps, shuffle=False, verbose=0).history
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     backend = keras.backend.backend()
     keras.utils.set_random_seed(0)
     if backend == "tensorflow":
         losses = {"gan": small_gan.trained()[1], "vae": vae_step_losses()}
+        losses |= {name: autoencoder_step_losses(name) for name in autoencoder_family()}
         losses = {k: {n: [float(x) for x in v] for n, v in h.items()} for k, h in losses.items()}
         (GOLDEN / "losses.json").write_text(json.dumps(losses, indent=1) + "\n")
     digits = load("digits")

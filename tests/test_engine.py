@@ -60,6 +60,13 @@ class TestParity:
         for name, logged in make_golden.vae_step_losses().items():
             np.testing.assert_allclose(logged, GOLDEN["vae"][name], rtol=1e-5, atol=1e-4)
 
+    @pytest.mark.parametrize("name", make_golden.autoencoder_family())
+    def test_autoencoders(self, name):
+        history = make_golden.autoencoder_step_losses(name)
+        assert set(history) == set(GOLDEN[name])
+        for term, logged in history.items():
+            np.testing.assert_allclose(logged, GOLDEN[name][term], rtol=1e-4, atol=1e-5, err_msg=term)
+
     @pytest.mark.parametrize("trained_on", ["tensorflow", "jax", "torch"])
     def test_a_model_trained_on_another_backend(self, trained_on, digits):
         folder = Path(__file__).parent / "golden"
