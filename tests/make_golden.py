@@ -74,7 +74,7 @@ def autoencoder_family() -> dict:
         "denoiser": lambda: Denoiser(
             unet.bias_free_unet(1, (4, 6), 1), noise, unet.stride((4, 6)), unet.reach((4, 6), 1), grey_share=0
         ),
-        "classifier": lambda: Classifier(mlp(6)[0], 10, weak=noise, strong=noise, threshold=0.4),
+        "classifier": lambda: Classifier(mlp(6)[0], 10, weak=noise, strong=noise, threshold=0.16),
         "hash": lambda: SemanticHash(*mlp(8, "sigmoid"), noise),
     }
 
