@@ -40,7 +40,7 @@ def export(model: keras.Model, path: str | Path, card: dict) -> None:
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    # without archive.track(model), which would write every variable twice
     for name, (function, inputs, _) in model.signatures().items():
         specs = [tf.TensorSpec(shape, dtype, name=argument) for argument, (shape, dtype, _) in inputs.items()]
         archive.add_endpoint(name, function, input_signature=specs)
@@ -127,7 +127,7 @@ def _readme(card: dict) -> str:
         output = signature["output"]
         gives = _arguments({"": output} if "shape" in output else output)
         lines.append(f"| `{name}` | {_arguments(signature['inputs'])} | {gives} |")
-    lines += ["", "A size of None is the free batch dimension.", "", "## Measured", ""]
+    lines += ["", "A size of None is free: the first is the batch.", "", "## Measured", ""]
     lines += [f"- {name}: {value}" for name, value in card["metrics"].items()]
     lines += ["", f"Protocol: {card['protocol']}", "", "## Trained with", "", "```"]
     lines += [card["command"], "```", ""]
