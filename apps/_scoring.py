@@ -49,7 +49,7 @@ def score(options: "Score") -> None:
 
     if not options.paths:
         raise InputError("Expected pictures, folders or files to score. Received: none.")
-    run = Run.open(options.run, "detect")
+    run = Run.open(options.run, "detect", reading=True)
     detector = load_model(run.model_file())
     out = Path(options.out).expanduser()
     if out.is_dir():

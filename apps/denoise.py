@@ -181,7 +181,7 @@ def load_denoiser(run: str | None) -> "Denoiser":
     from keras_gen.training import Run
 
     if run is not None:
-        return load_model(Run.open(run, "denoise").model_file())
+        return load_model(Run.open(run, "denoise", reading=True).model_file())
     if not (SHIPPED / "model.keras").exists():
         raise InputError(f"Expected the shipped model in {SHIPPED}. Received: none there. Name a --run.")
     return load_model(SHIPPED / "model.keras")

@@ -23,7 +23,7 @@ def work(options: Options) -> None:
     from keras_gen.export import export_file
     from keras_gen.training import Run
 
-    run = Run.open(options.run)
+    run = Run.open(options.run, reading=options.out is not None)
     model_file = run.model_file()
     card = json.loads((run.path / "card.json").read_text())
     out = Path(options.out).expanduser() if options.out else run.path / "savedmodel"

@@ -342,7 +342,8 @@ def ask(options: Ask) -> None:
     out = Path(options.out).expanduser()
     if out.suffix.lower() != ".png":
         raise InputError(f"Expected a .png file to write. Received: {options.out}.")
-    run = Run.open(options.run, "retrieve")
+    paths = _paths(options.pictures)
+    run = Run.open(options.run, "retrieve", reading=True)
     model = load_model(run.model_file())
     index = HashIndex.load(run.path / "index.npz")
     database, known = _kept(run, len(index))
@@ -350,7 +351,6 @@ def ask(options: Ask) -> None:
         raise InputError(
             f"Expected k within 1 to the {len(index):,} pictures of the database. Received: {options.k}."
         )
-    paths = _paths(options.pictures)
     pictures = np.stack([_read(path, model.data_shape) for path in paths])
     floats = pictures / np.float32(127.5) - np.float32(1)
     found = np.full((len(paths), options.k, *model.data_shape), np.nan, "float32")

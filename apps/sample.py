@@ -30,7 +30,7 @@ def work(options: Options) -> None:
 
     if options.n < 1:
         raise InputError(f"Expected n of 1 or more. Received: {options.n}.")
-    run = Run.open(options.run)
+    run = Run.open(options.run, reading=True)
     model = load_model(run.model_file())
     images = to_numpy(model.sample(options.n, seed=options.seed))
     out = run.path / f"seed-{options.seed}.png" if options.out is None else Path(options.out).expanduser()

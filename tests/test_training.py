@@ -227,8 +227,14 @@ class TestRun:
         run = Run.create("test", {}, str(tmp_path / "run"))
         with pytest.raises(InputError, match="in use"):
             Run.open(str(run.path))
+        with pytest.raises(InputError, match="in use"):
+            Run.open(str(run.path), reading=True)
         path = run.path
         del run
+        readers = [Run.open(str(path), reading=True) for _ in range(2)]
+        with pytest.raises(InputError, match="in use"):
+            Run.open(str(path))
+        del readers
         with pytest.raises(InputError, match="a run of apps.test"):
             Run.open(str(path), "generate")
         config = json.loads((path / "config.json").read_text())

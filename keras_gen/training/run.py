@@ -37,19 +37,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class Run:
-    """A run folder held by this process alone.
+    """A run folder, held by one process that writes or by any number that read.
 
-    Use `Run.create` for a new one and `Run.open` to go on with one.
+    Use `Run.create` for a new one and `Run.open` to go on with one, or to read it.
 
     Attributes:
         path: The folder.
         config: The content of config.json.
     """
 
-    def __init__(self, path: Path, config: dict):
+    def __init__(self, path: Path, config: dict, reading: bool = False):
         self.path = path
         self.config = config
-        self._lock = _locked(path)
+        self._lock = _locked(path, reading)
 
     @classmethod
     def create(cls, task: str, options: dict, out: str | None = None) -> "Run":
@@ -93,8 +93,8 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: str, task: str | None = None) -> "Run":
-        """The run in `path`.
+    def open(cls, path: str, task: str | None = None, reading: bool = False) -> "Run":
+        """The run in `path`, of a certain task; `reading` beside others that read.
 
         Raises:
             InputError: No such run, a run of another task or format, or one in use.
@@ -118,7 +118,7 @@ class Run:
                 f"Expected a run of apps.{task}. Received: {folder}, a run of "
                 f"apps.{config['task']}. Resume it with that app."
             )
-        return cls(folder, config)
+        return cls(folder, config, reading)
 
     def part(self, name: str) -> "Run":
         """A folder within, for one of several models of a run: its own metrics and checkpoints."""
@@ -156,15 +156,20 @@ class Run:
         write_atomically(self.path / "metrics.csv", ("\n".join(lines) + "\n").encode())
 
 
-def _locked(path: Path):
+def _locked(path: Path, shared: bool):
     """A lock that dies with the process, so that a killed run never blocks its resumption."""
     try:
         import fcntl
     except ImportError:  # Windows: no second run is noticed
         return None
-    file = open(path / ".lock", "w")  # noqa: SIM115 - open as long as the run
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = open(path / ".lock", "r" if shared else "w")  # noqa: SIM115 - open as long as the run
+    except OSError:
+        if shared:  # a copy without the lock, or one that may only be read: nobody writes there
+            return None
+        raise
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         file.close()
         raise InputError(
