@@ -53,7 +53,7 @@ class NoiseGiven(VAE):
 class KnownNoise(Corruption):
     """Adds the same numbers everywhere."""
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         noise = np.random.default_rng(3).normal(0, 0.3, size=(64, *data.shape[1:])).astype("float32")
         return data + keras.ops.convert_to_tensor(noise)[: keras.ops.shape(data)[0]]
 

@@ -434,7 +434,7 @@ def refusal(arguments, monkeypatch, capfd) -> str:
         (["--contrast", "-1"], "contrast of 0 or more"),
         (["--corruption", "fog:1"], "'fog:1'"),
         (["--data", "no/such.npz"], "existing file"),
-        (["run", "x.png", "--run", "no/such/run"], "config.json"),
+        (["run", __file__, "--run", "no/such/run"], "config.json"),
         (["run", "--run", "r"], "Received: none"),
     ],
 )

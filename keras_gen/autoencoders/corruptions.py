@@ -28,6 +28,11 @@ class Corruption:
     """Base: a serialisable function of a batch and a seed generator. `a | b` does a, then b."""
 
     def __call__(self, data, generator: keras.random.SeedGenerator):
+        """The corrupted batch; `data` may be NumPy's."""
+        return self.apply(ops.convert_to_tensor(data), generator)
+
+    def apply(self, data, generator: keras.random.SeedGenerator):
+        """What a subclass does to a tensor."""
         raise NotImplementedError
 
     def at(self, data, seed, generator: keras.random.SeedGenerator | None = None):
@@ -109,7 +114,7 @@ class Gaussian(Corruption):
     def __init__(self, sigma: Strength):
         self.sigma = _checked("sigma", sigma, 0)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         noise = keras.random.normal(ops.shape(data), dtype="float32", seed=generator)
         return data + 2.0 * _drawn(self.sigma, data, generator) * noise
 
@@ -126,7 +131,7 @@ class Masking(Corruption):
         self.fill = fill
         self.rescale = rescale
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         rate = _drawn(self.rate, data, generator)
         kept = ops.cast(_uniform_by_pixel(data, generator) >= rate, data.dtype)
         if self.rescale:
@@ -149,7 +154,7 @@ class SaltAndPepper(Corruption):
     def __init__(self, rate: Strength):
         self.rate = _checked("rate", rate, 0, 1)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         rate = _drawn(self.rate, data, generator)
         uniform = _uniform_by_pixel(data, generator)
         data = ops.where(uniform < rate / 2, -1.0, data)
@@ -163,7 +168,7 @@ class Blur(Corruption):
     def __init__(self, sigma: Strength):
         self.sigma = _checked("sigma", sigma, 0)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         _require_pictures(data, self)
         most = self.sigma[1] if isinstance(self.sigma, tuple) else self.sigma
         radius = max(1, round(4 * most))
@@ -191,13 +196,13 @@ class Affine(Corruption):
     def __init__(self, strength: Strength):
         self.strength = _checked("strength", strength, 0)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         _require_pictures(data, self)
         strength = _drawn(self.strength, data, generator)
         if isinstance(self.strength, tuple):
             strength = ops.reshape(strength, (-1, 1, 1))
         noise = keras.random.normal((ops.shape(data)[0], 2, 3), dtype="float32", seed=generator)
-        return _resampled(data, np.eye(2, 3, dtype="float32") + strength * noise)
+        return _resampled(data, ops.eye(2, 3, dtype="float32") + strength * noise)
 
 
 def _resampled(data, maps):
@@ -240,7 +245,7 @@ class Downsampling(Corruption):
             raise InputError(f"Expected a whole factor of 1 or more. Received: {factor}.")
         self.factor = int(factor)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         _require_pictures(data, self)
         height, width = ops.shape(data)[1:3]
         return _flattened_squares(_padded_to_multiple(data, self.factor), self.factor)[:, :height, :width]
@@ -289,7 +294,7 @@ class Jpeg(Corruption):
     def __init__(self, quality: Strength):
         self.quality = _checked("quality", quality, 1, 100)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         _require_pictures(data, self)
         height, width = ops.shape(data)[1:3]
         colour = data.shape[-1] == 3
@@ -341,7 +346,7 @@ class Chain(Corruption):
     def __init__(self, parts: Sequence[Corruption]):
         self.parts = list(parts)
 
-    def __call__(self, data, generator):
+    def apply(self, data, generator):
         for part in self.parts:
             data = part(data, generator)
         return data
