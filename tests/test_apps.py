@@ -1,6 +1,7 @@
 """The apps as people use them: a process, its exit code, and what it leaves behind."""
 
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -241,8 +242,6 @@ def test_the_list_of_tasks():
 
 def test_without_the_datasets_extra(tmp_path, monkeypatch):
     """A TFDS name where TFDS is not installed."""
-    import importlib.util
-
     from keras_gen.data import load
     from keras_gen.errors import InputError
 
@@ -267,4 +266,35 @@ def test_the_shipped_model():
         "assert codes.shape == (16, 8) and error < 32, error\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
+def test_the_shipped_denoiser(tmp_path):
+    """A noisy photograph by the command of the README, and the same by the SavedModel."""
+    from sklearn.datasets import load_sample_image
+
+    from keras_gen.classical import psnr
+
+    photograph = Image.fromarray(load_sample_image("china.jpg")).resize((160, 106), Image.Resampling.BOX)
+    clean = np.asarray(photograph)[:101, :131] / 255
+    noise = np.random.default_rng(0).normal(0, 25 / 255, clean.shape)
+    noisy = np.clip(np.round(255 * (clean + noise)), 0, 255).astype("uint8")
+    Image.fromarray(noisy).save(tmp_path / "noisy.png")
+    done = run("apps.denoise", "run", tmp_path / "noisy.png", "-o", tmp_path / "clean.png")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "clean.png") as picture:
+        made = np.asarray(picture)
+    assert psnr(clean, made / 255) > psnr(clean, noisy / 255) + 4
+    if importlib.util.find_spec("tensorflow") is None:
+        return
+    code = (
+        "import sys\nsys.modules['keras'] = None\nimport numpy as np\nimport tensorflow as tf\n"
+        "from PIL import Image\nfolder = sys.argv[1]\n"
+        "noisy = np.asarray(Image.open(folder + '/noisy.png'))[None]\n"
+        "model = tf.saved_model.load('savedmodels/denoise')\n"
+        "clean = model.denoise(image=noisy).numpy()[0]\n"
+        "difference = clean.astype(int) - np.asarray(Image.open(folder + '/clean.png'))\n"
+        "assert abs(difference).max() <= 1, abs(difference).max()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1000:]

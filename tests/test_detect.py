@@ -172,7 +172,7 @@ class TestDetector:
         other = digits.test.floats(digits.test.labels != 0)
         faint = -1 + 0.3 * (other + 1)
         clear, dim = trained.scores(other), trained.scores(faint)
-        assert dim["reconstruction"].mean() < 0.7 * clear["reconstruction"].mean()
+        assert dim["reconstruction"].mean() < 0.9 * clear["reconstruction"].mean()
         assert (dim["relative"] > trained.threshold).mean() > 0.9
         assert np.isfinite(trained.scores(np.zeros((1, 8, 8, 1), "float32"))["relative"]).all()
 
