@@ -157,4 +157,5 @@ class Classifier(GenerativeModel):
 
 def cross_entropy(labels, logits):
     """-sum_c labels_c log softmax(logits)_c for each example, (n,)."""
+    labels = ops.convert_to_tensor(labels)
     return -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
