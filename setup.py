@@ -41,6 +41,6 @@ setup(
         "denoise": ["bm3d>=4.0", "opencv-python-headless>=4.10"],
         # keras-cv is no longer developed; its layers serve as augmentation where it is installed.
         "keras-cv": ["keras-cv>=0.9"],
-        "dev": ["pytest>=8.3", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
+        "dev": ["pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
     },
 )

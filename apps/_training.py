@@ -38,6 +38,8 @@ class TrainingOptions:
     """Of the learning rate; cosine: down to 0 at the last epoch."""
     seed: int = 0
     """Of weights, order, noise and samples."""
+    export: bool = True
+    """Write the SavedModel at the end; apps.export does it at any time."""
     out: str | None = None
     """Folder to write; default: runs/<task>/<time>."""
     resume: str | None = None
@@ -59,7 +61,7 @@ def command(task: str, options: TrainingOptions) -> str:
     words = ["python -m", f"apps.{task}"]
     for name, value in changed(options).items():
         flag = name.replace("_", "-")
-        if name in ("out", "resume"):
+        if name in ("export", "out", "resume"):
             continue
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
@@ -224,9 +226,11 @@ def deliver(run: "Run", model: "keras.Model", card: dict, files: Sequence[str]) 
     part = run.path / "model.part.keras"
     model.save(part)
     part.replace(run.path / "model.keras")
-    if can_export():
+    wanted = run.config["options"].get("export", True)
+    if wanted and can_export():
         export_file(run.path / "model.keras", run.path / "savedmodel", card)
         print(f"wrote {run.path}/: {' '.join([*files, 'model.keras', 'savedmodel/'])}")
-    else:
-        print(f"wrote {run.path}/: {' '.join([*files, 'model.keras'])}")
+        return
+    print(f"wrote {run.path}/: {' '.join([*files, 'model.keras'])}")
+    if wanted:
         print(f"no SavedModel: TensorFlow is not installed. Where it is: python -m apps.export {run.path}")

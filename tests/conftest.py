@@ -1,9 +1,11 @@
+import functools
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import pytest
+from calls import run_here
 
 import keras_gen  # noqa: F401 - chooses a backend that is there
 from keras_gen.data import load
@@ -12,6 +14,12 @@ from keras_gen.data import load
 @pytest.fixture(autouse=True)
 def fresh_seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def here(monkeypatch, capfd, caplog):
+    """`here("apps.task", *arguments)`: a call in this process, with its exit code and output."""
+    return functools.partial(run_here, monkeypatch, capfd, caplog)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import importlib.util
 import json
 import os
 import re
-import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +15,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from calls import ROOT, refused, run
 from PIL import Image
 
 from keras_gen import load_model
 
-ROOT = Path(__file__).parent.parent
 TINY = ["--epochs", "2", "--hidden", "16", "--limit", "200", "--importance-samples", "4"]
 
 
@@ -28,34 +28,13 @@ COMMANDS = ("denoise", "detect", "retrieve")
 """The tasks that begin with a command."""
 
 
-def run(*arguments, cwd=ROOT, env=None, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
-        **kwargs,
-    )
-
-
-def refused(done) -> str:
-    """The one line on stderr of a refused call."""
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
-    return lines[0]
-
-
-def refused_here(module: str, arguments, monkeypatch, capfd) -> str:
-    """The same in this process: the start of a backend is most of what a refusal costs."""
-    monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module(module, run_name="__main__")
-    assert stop.value.code == 2
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+def copied(run_folder: Path, to: Path) -> Path:
+    """A run to go on with, without the SavedModel, which takes longest."""
+    shutil.copytree(run_folder, to, ignore=shutil.ignore_patterns("savedmodel"))
+    config = json.loads((to / "config.json").read_text())
+    config["options"]["export"] = False
+    (to / "config.json").write_text(json.dumps(config))
+    return to
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +91,13 @@ class TestGenerate:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-1000:]
 
-    def test_a_two_dimensional_code_draws_its_manifold(self, tmp_path):
-        done = run("apps.generate", "--out", tmp_path / "r", "--latent-dim", 2, *TINY)
+    def test_a_two_dimensional_code_draws_its_manifold(self, tmp_path, here):
+        done = here("apps.generate", "--out", tmp_path / "r", "--latent-dim", 2, "--no-export", *TINY)
         assert done.returncode == 0, done.stderr
         with Image.open(tmp_path / "r" / "manifold.png") as picture:
             assert picture.size[0] == picture.size[1] > 1000
 
-    def test_a_folder_of_colour_pictures(self, tmp_path):
+    def test_a_folder_of_colour_pictures(self, tmp_path, here):
         rng = np.random.default_rng(0)
         (tmp_path / "pictures").mkdir()
         for i in range(30):
@@ -126,25 +105,23 @@ class TestGenerate:
             Image.fromarray(values).save(tmp_path / "pictures" / f"{i}.jpg")
         (tmp_path / "pictures" / "broken.png").write_bytes(b"x")
         options = ["--likelihood", "gaussian", "--image-size", 20, "--epochs", 1, "--network", "conv"]
-        done = run("apps.generate", "--data", tmp_path / "pictures", "--out", tmp_path / "r", *options)
+        options += ["--no-export", "--out", tmp_path / "r"]
+        done = here("apps.generate", "--data", tmp_path / "pictures", *options)
         assert done.returncode == 0, done.stderr
         assert "broken.png" in done.stderr
         with Image.open(tmp_path / "r" / "samples.png") as picture:
             assert picture.mode == "RGB"
 
-    def test_resume_after_the_end_and_with_more_epochs(self, finished, tmp_path):
-        import shutil
-
-        out = tmp_path / "again"
-        shutil.copytree(finished[0], out)
+    def test_resume_after_the_end_and_with_more_epochs(self, finished, tmp_path, here):
+        out = copied(finished[0], tmp_path / "again")
         os.remove(out / "samples.png")
-        assert run("apps.generate", "--resume", out).returncode == 0
+        assert here("apps.generate", "--resume", out).returncode == 0
         assert (out / "samples.png").exists()
-        done = run("apps.generate", "--resume", out, "--epochs", 3)
+        done = here("apps.generate", "--resume", out, "--epochs", 3)
         assert done.returncode == 0, done.stderr
         with open(out / "metrics.csv") as file:
             assert len(list(csv.DictReader(file))) == 3
-        line = refused(run("apps.generate", "--resume", out, "--hidden", 8, "--limit", 5))
+        line = refused(here("apps.generate", "--resume", out, "--hidden", 8, "--limit", 5))
         assert "--limit, --hidden" in line
 
     def test_ctrl_c_says_how_to_go_on(self, tmp_path):
@@ -170,31 +147,31 @@ class TestGenerate:
 
 
 class TestExportAndSample:
-    def test_export_elsewhere_and_again(self, finished, tmp_path):
+    def test_export_elsewhere_and_again(self, finished, tmp_path, here):
         pytest.importorskip("tensorflow")
         out, _ = finished
         for _ in range(2):
-            done = run("apps.export", out, "--out", tmp_path / "served" / "1")
+            done = here("apps.export", out, "--out", tmp_path / "served" / "1")
             assert done.returncode == 0, done.stderr
         assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-        assert "holds other things" in refused(run("apps.export", out, "--out", tmp_path / "mine"))
+        assert "holds other things" in refused(here("apps.export", out, "--out", tmp_path / "mine"))
 
-    def test_sample(self, finished, tmp_path):
+    def test_sample(self, finished, tmp_path, here):
         out, _ = finished
-        assert run("apps.sample", out, "--n", 4, "--out", tmp_path / "sheet.png").returncode == 0
-        assert run("apps.sample", out, "--n", 3, "--seed", 5, "--out", tmp_path / "many").returncode == 0
+        assert here("apps.sample", out, "--n", 4, "--out", tmp_path / "sheet.png").returncode == 0
+        assert here("apps.sample", out, "--n", 3, "--seed", 5, "--out", tmp_path / "many").returncode == 0
         pictures = sorted((tmp_path / "many").iterdir())
         assert [p.name for p in pictures] == ["5-00000.png", "5-00001.png", "5-00002.png"]
         with Image.open(pictures[0]) as picture:
             assert picture.size == (8, 8)
 
-    def test_refused(self, finished, tmp_path):
+    def test_refused(self, finished, tmp_path, here):
         out, _ = finished
-        assert "n of 1 or more" in refused(run("apps.sample", out, "--n", 0))
+        assert "n of 1 or more" in refused(here("apps.sample", out, "--n", 0))
         (tmp_path / "config.json").write_text((out / "config.json").read_text())
-        assert "a finished run" in refused(run("apps.export", tmp_path))
+        assert "a finished run" in refused(here("apps.export", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -215,9 +192,9 @@ class TestExportAndSample:
         (["--resume", "no/such/run"], "config.json"),
     ],
 )
-def test_generate_refuses(arguments, message, tmp_path, monkeypatch, capfd):
+def test_generate_refuses(arguments, message, tmp_path, monkeypatch, here):
     monkeypatch.chdir(tmp_path)
-    assert message in refused_here("apps.generate", arguments, monkeypatch, capfd)
+    assert message in refused(here("apps.generate", *arguments))
 
 
 def test_help_imports_nothing_heavy():

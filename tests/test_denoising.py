@@ -1,16 +1,16 @@
 """The denoiser, the pictures it reads and writes, what it is measured by, and its app."""
 
 import io
-import shutil
 
 import keras
 import numpy as np
 import pytest
+from calls import refused, run
 from harness import check_model
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
-from test_apps import refused_here, run
+from test_apps import copied
 
 from keras_gen import classical
 from keras_gen.autoencoders import Denoiser
@@ -266,7 +266,7 @@ class TestApp:
         for method in ("noisy", "median", "total variation", "this model"):
             assert done.stdout.count(f"/255  {method}") == 3
 
-    def test_one_picture_and_a_folder(self, finished, tmp_path):
+    def test_one_picture_and_a_folder(self, finished, tmp_path, here):
         out, _ = finished
         folder = tmp_path / "noisy"
         folder.mkdir()
@@ -275,12 +275,12 @@ class TestApp:
         Image.fromarray((noise((9, 9, 4)) * 255).astype("uint8")).save(folder / "b.png")
         (folder / "c.png").write_text("no picture")
         before = {p.name: p.read_bytes() for p in folder.iterdir()}
-        done = run("apps.denoise", "run", folder / "b.png", "--run", out, "-o", tmp_path / "clean.png")
+        done = here("apps.denoise", "run", folder / "b.png", "--run", out, "-o", tmp_path / "clean.png")
         assert done.returncode == 0, done.stderr
         with Image.open(tmp_path / "clean.png") as made, Image.open(folder / "b.png") as given:
             assert made.mode == "RGBA" and made.size == (9, 9)
             np.testing.assert_array_equal(np.asarray(made)[..., 3], np.asarray(given)[..., 3])
-        done = run("apps.denoise", "run", folder, "--run", out, "-o", tmp_path / "clean")
+        done = here("apps.denoise", "run", folder, "--run", out, "-o", tmp_path / "clean")
         assert done.returncode == 0, done.stderr
         assert "c.png, which cannot be decoded" in done.stdout
         made = sorted(p.name for p in (tmp_path / "clean").iterdir())
@@ -300,16 +300,15 @@ class TestApp:
             (["measure", "--levels", -1], "positive noise"),
         ],
     )
-    def test_refused(self, arguments, message, tmp_path, monkeypatch, capfd):
+    def test_refused(self, arguments, message, tmp_path, monkeypatch, here):
         Image.fromarray((noise((9, 9, 4)) * 255).astype("uint8")).save(tmp_path / "a.png")
         Image.fromarray((noise((9, 9)) * 255).astype("uint8")).save(tmp_path / "b.png")
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path)
-        assert message in refused_here("apps.denoise", arguments, monkeypatch, capfd)
+        assert message in refused(here("apps.denoise", *arguments))
 
-    def test_resumes(self, finished, tmp_path):
-        out = tmp_path / "again"
-        shutil.copytree(finished[0], out)
-        done = run("apps.denoise", "--resume", out, "--epochs", 3)
+    def test_resumes(self, finished, tmp_path, here):
+        out = copied(finished[0], tmp_path / "again")
+        done = here("apps.denoise", "--resume", out, "--epochs", 3)
         assert done.returncode == 0, done.stderr
         assert len((out / "metrics.csv").read_text().splitlines()) == 4

@@ -1,15 +1,12 @@
 """Anomaly detection: scores, thresholds, tables, and the app."""
 
 import csv
-import os
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from calls import run
 from harness import check_model, serve
 from PIL import Image
 from sklearn.metrics import roc_auc_score
@@ -312,33 +309,16 @@ class TestTables:
 TINY = ["--epochs", "30", "--hidden", "32"]
 
 
-def call(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-
-
-def here(arguments, monkeypatch, capfd) -> tuple[int, str, str]:
-    """The app in this process: the start of a backend is most of what a call costs."""
-    monkeypatch.setattr(sys, "argv", ["detect", *map(str, arguments)])
-    code = 0
-    try:
-        runpy.run_module("apps.detect", run_name="__main__")
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
+def parts(here, arguments) -> tuple[int, str, str]:
+    done = here("apps.detect", *arguments)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "zeros"
-    done = call("apps.detect", "train", "--normal-class", "0", "--out", out, *TINY)
+    done = run("apps.detect", "train", "--normal-class", "0", "--out", out, *TINY)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -368,7 +348,7 @@ class TestApp:
         assert "false positives on held-out normal data" in done.stdout
         assert f"python -m apps.detect run pictures/ --run {out}" in done.stdout.splitlines()[-1]
 
-    def test_run_on_pictures(self, finished, digits, tmp_path, monkeypatch, capfd, caplog):
+    def test_run_on_pictures(self, finished, digits, tmp_path, here):
         folder = tmp_path / "pictures"
         folder.mkdir()
         for i, image in enumerate(digits.test.images[:6]):
@@ -380,9 +360,9 @@ class TestApp:
         np.savez(tmp_path / "more.npz", images=np.repeat(digits.test.images[:3], 3, axis=-1))
         out = tmp_path / "found" / "table.csv"
         arguments = ["run", folder, tmp_path / "more.npz", "--run", finished[0], "--out", out]
-        code, text, err = here(arguments, monkeypatch, capfd)
+        code, text, err = parts(here, arguments)
         assert code == 0, err
-        assert "broken.png" in caplog.text and " of 11 above the threshold" in text
+        assert "broken.png" in err and " of 11 above the threshold" in text
         rows = {Path(row["file"]).name: row for row in read_csv(out)}
         assert {"0.png", "print.jpg", "moving.gif", "more.npz[2]"} <= set(rows) and len(rows) == 11
         detector = load_model(finished[0] / "model.keras")
@@ -396,7 +376,7 @@ class TestApp:
         assert scores == sorted(scores, reverse=True)
         assert len(list((out.parent / "table-heat-maps").glob("*.png"))) == 11
 
-    def test_run_refuses(self, finished, tmp_path, monkeypatch, capfd):
+    def test_run_refuses(self, finished, tmp_path, here):
         (tmp_path / "broken.png").write_bytes(b"x")
         (tmp_path / "empty").mkdir()
         for arguments, message in (
@@ -405,12 +385,12 @@ class TestApp:
             ([tmp_path / "broken.png"], "1 unreadable files"),
             ([], "Received: none"),
         ):
-            code, _, err = here(["run", *arguments, "--run", finished[0]], monkeypatch, capfd)
+            code, _, err = parts(here, ["run", *arguments, "--run", finished[0]])
             assert code == 2 and f"{message}" in err, err
-        code, _, err = here(["run", tmp_path, "--run", tmp_path], monkeypatch, capfd)
+        code, _, err = parts(here, ["run", tmp_path, "--run", tmp_path])
         assert code == 2 and "config.json" in err
 
-    def test_tables_from_end_to_end(self, tmp_path, monkeypatch, capfd, caplog):
+    def test_tables_from_end_to_end(self, tmp_path, monkeypatch, here):
         monkeypatch.setattr("keras_gen.export.can_export", lambda: False)  # done once, above
         rows = plane(400, 0)
         noise = np.random.default_rng(0).standard_normal((100, 8))
@@ -421,11 +401,9 @@ class TestApp:
         (tmp_path / "t.csv").write_text("\n".join(lines))
         options = ["--data", tmp_path / "t.csv", "--label-column", "state", "--ignore", "id", *TINY]
         out = tmp_path / "r"
-        code, text, err = here(
-            ["train", *options, "--normal-class", "fine", "--out", out], monkeypatch, capfd
-        )
+        code, text, err = parts(here, ["train", *options, "--normal-class", "fine", "--out", out])
         assert code == 0, err
-        assert "left out of every score: flat" in caplog.text
+        assert "left out of every score: flat" in err
         auroc = float(text.split("reconstruction (default), AUROC / AUPR: ")[1].split(" ")[0])
         assert auroc > 0.9
         columns = lines[0].split(",")[1:-1]
@@ -435,20 +413,18 @@ class TestApp:
         values[4] += 100 * rows[:, 3].std()  # c3
         body += [[f"{values[j]:.6g}" for j in shuffled]]
         (tmp_path / "new.csv").write_text("\n".join(map(",".join, body)))
-        code, _, err = here(
-            ["run", tmp_path / "new.csv", "--run", out, "--out", tmp_path / "s.csv"], monkeypatch, capfd
-        )
+        code, _, err = parts(here, ["run", tmp_path / "new.csv", "--run", out, "--out", tmp_path / "s.csv"])
         assert code == 0, err
         (row,) = read_csv(tmp_path / "s.csv")
         assert row["verdict"] == "anomaly" and row["where"] == "c3"
         (tmp_path / "less.csv").write_text("c0,c1\n1,2\n")
-        code, _, err = here(["run", tmp_path / "less.csv", "--run", out], monkeypatch, capfd)
+        code, _, err = parts(here, ["run", tmp_path / "less.csv", "--run", out])
         assert code == 2 and "without flat, c2" in err
 
-    def test_benchmark(self, tmp_path, monkeypatch, capfd):
+    def test_benchmark(self, tmp_path, here):
         out = tmp_path / "b"
         options = ["--classes", "0", "1", "--epochs", "5", "--hidden", "16", "--limit", "400", "--out", out]
-        code, text, err = here(["benchmark", *options], monkeypatch, capfd)
+        code, text, err = parts(here, ["benchmark", *options])
         assert code == 0, err
         rows = read_csv(out / "benchmark.csv")
         assert {row["normal"] for row in rows} == {"0", "1"} and len(rows) == 14
@@ -457,7 +433,7 @@ class TestApp:
         means = [float(c) for c in table.splitlines()[-1].split("|")[2:-1]]
         own = [100 * float(r["auroc"]) for r in rows if r["score"] == "PCA reconstruction"]
         assert means[4] == pytest.approx(np.mean(own), abs=0.01)
-        code, again, err = here(["benchmark", "--resume", out], monkeypatch, capfd)
+        code, again, err = parts(here, ["benchmark", "--resume", out])
         assert code == 0 and table in again, err
 
     @pytest.mark.parametrize(
@@ -473,35 +449,27 @@ class TestApp:
             (["benchmark", "--seeds", "0"], "seeds of 1"),
         ],
     )
-    def test_refuses(self, arguments, message, tmp_path, monkeypatch, capfd):
+    def test_refuses(self, arguments, message, tmp_path, monkeypatch, here):
         if "conv" in arguments:
             rng = np.random.default_rng(0)
             np.savez(tmp_path / "small.npz", rng.integers(0, 256, (99, 5, 5), "uint8"))
             arguments = [*arguments, "--data", tmp_path / "small.npz"]
         monkeypatch.chdir(tmp_path)
-        code, _, err = here(arguments, monkeypatch, capfd)
+        code, _, err = parts(here, arguments)
         lines = [line for line in err.splitlines() if line.startswith("error: ")]
         assert code == 2 and len(lines) == 1 and message in lines[0], err
         assert not (tmp_path / "runs").exists()
 
-    def test_data_without_classes(self, tmp_path, monkeypatch, capfd):
+    def test_data_without_classes(self, tmp_path, monkeypatch, here):
         np.savez(tmp_path / "x.npz", np.random.default_rng(0).integers(0, 256, (99, 5, 5), "uint8"))
         for command in (["--normal-class", "0"], ["benchmark"]):
-            code, _, err = here([*command, "--data", tmp_path / "x.npz"], monkeypatch, capfd)
+            code, _, err = parts(here, [*command, "--data", tmp_path / "x.npz"])
             assert code == 2 and "Expected data with classes" in err
         out = tmp_path / "r"
         monkeypatch.setattr("keras_gen.export.can_export", lambda: False)
-        code, text, err = here(["--data", tmp_path / "x.npz", "--out", out, *TINY], monkeypatch, capfd)
+        code, text, err = parts(here, ["--data", tmp_path / "x.npz", "--out", out, *TINY])
         assert code == 0 and "no AUROC" in text, err
         assert "AUROC /" not in text and "false positives" in text
-
-    def test_help_imports_nothing_heavy(self):
-        code = (
-            "import sys\nfrom apps import detect\n"
-            "print({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'matplotlib'} & set(sys.modules))"
-        )
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-        assert done.stdout.strip() == "set()", done.stdout + done.stderr
 
 
 def test_image_data_stays_what_it_was():

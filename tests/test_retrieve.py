@@ -2,19 +2,18 @@
 
 import json
 import math
-import runpy
 import shutil
-import sys
 
 import keras
 import numpy as np
 import pytest
+from calls import refused, run
 from harness import check_model, serve
 from PIL import Image
 from scipy.ndimage import affine_transform
 from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score
-from test_apps import refused, run
+from test_apps import copied
 
 from keras_gen import hashing, load_model, plots
 from keras_gen.autoencoders import codes_of, corruptions
@@ -367,14 +366,14 @@ class TestApp:
         readme = (out / "savedmodel" / "README.md").read_text()
         assert "model.hash(image=images)" in readme
 
-    def test_answers(self, finished, digits, tmp_path):
+    def test_answers(self, finished, digits, tmp_path, here):
         """Pictures of the database find themselves; sizes and colours are brought to the model's."""
         out, _ = finished
         plots.save(plots.picture(digits.train.floats(slice(7, 8))[0]), tmp_path / "seven.png")
         large = Image.fromarray(digits.train.images[9, ..., 0]).convert("RGB").resize((40, 40), 0)
         large.save(tmp_path / "nine.png")
         options = ["--run", out, "--k", 3, "-o", tmp_path / "made" / "n.png"]
-        done = run("apps.retrieve", "run", tmp_path / "seven.png", tmp_path / "nine.png", *options)
+        done = here("apps.retrieve", "run", tmp_path / "seven.png", tmp_path / "nine.png", *options)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert lines[0] == str(tmp_path / "seven.png") and lines[4] == str(tmp_path / "nine.png")
@@ -386,44 +385,34 @@ class TestApp:
         with Image.open(tmp_path / "made" / "n.png") as picture:
             assert np.asarray(picture).std() > 5
 
-    def test_answers_from_a_folder_name_files(self, tmp_path):
+    def test_answers_from_a_folder_name_files(self, tmp_path, here):
         rng = np.random.default_rng(0)
         for kind, level in (("dark", 30), ("light", 200)):
             (tmp_path / "pictures" / kind).mkdir(parents=True)
             for i in range(12):
                 values = (level + rng.integers(0, 25, (20, 30, 3))).astype("uint8")
                 Image.fromarray(values).save(tmp_path / "pictures" / kind / f"{i}.jpg")
-        options = ["--image-size", 12, "--bits", 5, "--epochs", 1, "--hidden", 8, "--out", tmp_path / "r"]
-        done = run("apps.retrieve", "train", "--data", tmp_path / "pictures", *options)
+        options = ["--image-size", 12, "--bits", 5, "--epochs", 1, "--hidden", 8]
+        options += ["--no-export", "--out", tmp_path / "r"]
+        done = here("apps.retrieve", "train", "--data", tmp_path / "pictures", *options)
         assert done.returncode == 0, done.stderr
         asked = ["--radius", 5, "-o", tmp_path / "n.png", "--k", 4]
-        done = run("apps.retrieve", "run", tmp_path / "pictures" / "dark", "--run", tmp_path / "r", *asked)
+        done = here("apps.retrieve", "run", tmp_path / "pictures" / "dark", "--run", tmp_path / "r", *asked)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert len(lines) == 12 * 5 + 1 and lines[0].endswith("dark/0.jpg: 22 within 5 bits")
         assert lines[1].strip().startswith(("dark/", "light/")) and "(dark)" in done.stdout
 
-    def test_resumed_it_is_indexed_anew(self, finished, tmp_path):
-        out = tmp_path / "again"
-        shutil.copytree(finished[0], out)
-        done = run("apps.retrieve", "--resume", out, "--epochs", 41)
+    def test_resumed_it_is_indexed_anew(self, finished, tmp_path, here):
+        out = copied(finished[0], tmp_path / "again")
+        done = here("apps.retrieve", "--resume", out, "--epochs", 41)
         assert done.returncode == 0, done.stderr
         model, index = load_model(out / "model.keras"), HashIndex.load(out / "index.npz")
         np.testing.assert_array_equal(hashing.hashes_of(model, load("digits").train), index.packed)
         config = json.loads((out / "config.json").read_text())
         config["data"]["fingerprint"] = "0"
         (out / "config.json").write_text(json.dumps(config))
-        assert "with other pictures" in refused(run("apps.retrieve", "--resume", out))
-
-
-def refusal(arguments, monkeypatch, capfd) -> str:
-    """The one line of a refusal, in this process: the start of a backend is most of what it costs."""
-    monkeypatch.setattr(sys, "argv", ["retrieve", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("apps.retrieve", run_name="__main__")
-    assert stop.value.code == 2
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    return line
+        assert "with other pictures" in refused(here("apps.retrieve", "--resume", out))
 
 
 @pytest.mark.parametrize(
@@ -438,19 +427,19 @@ def refusal(arguments, monkeypatch, capfd) -> str:
         (["run", "--run", "r"], "Received: none"),
     ],
 )
-def test_refuses(arguments, message, tmp_path, monkeypatch, capfd):
+def test_refuses(arguments, message, tmp_path, monkeypatch, here):
     monkeypatch.chdir(tmp_path)
-    assert message in refusal(arguments, monkeypatch, capfd)
+    assert message in refused(here("apps.retrieve", *arguments))
 
 
-def test_refuses_to_answer(finished, tmp_path, monkeypatch, capfd):
+def test_refuses_to_answer(finished, tmp_path, here):
     out, picture = finished[0], finished[0] / "queries" / "0.png"
     (tmp_path / "broken.png").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
     target = tmp_path / "n.png"
 
     def ask(*arguments, of=out):
-        return refusal(["run", *arguments, "--run", of, "-o", target], monkeypatch, capfd)
+        return refused(here("apps.retrieve", "run", *arguments, "--run", of, "-o", target))
 
     assert "broken.png" in ask(picture, tmp_path / "broken.png")
     assert "Check the path" in ask(tmp_path / "none.png")

@@ -1,13 +1,13 @@
 """Classifiers on few labels: the loss against NumPy, the batches, and apps.pretrain."""
 
 import csv
-import shutil
 
 import keras
 import numpy as np
 import pytest
+from calls import refused, run
 from harness import check_model
-from test_apps import refused_here, run
+from test_apps import copied
 
 from keras_gen.autoencoders.corruptions import Gaussian, Masking
 from keras_gen.data import LabelledBatches
@@ -204,12 +204,11 @@ class TestApp:
             assert {("20", "0"), ("20", "1"), ("10", "0"), ("40", "0"), ("80", "0")} <= seeds
         assert "better than from scratch on" in done.stdout
 
-    def test_goes_on_where_it_was(self, finished, tmp_path):
-        out = tmp_path / "again"
-        shutil.copytree(finished[0], out)
+    def test_goes_on_where_it_was(self, finished, tmp_path, here):
+        out = copied(finished[0], tmp_path / "again")
         lines = (out / "results.csv").read_text().splitlines()
         (out / "results.csv").write_text("\n".join(lines[:-3]) + "\n")
-        done = run("apps.pretrain", "--resume", out)
+        done = here("apps.pretrain", "--resume", out)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count(" labels  seed ") == 3
         assert (out / "results.csv").read_text().splitlines() == lines
@@ -225,8 +224,8 @@ class TestApp:
             (["--augment", "blend"], "Expected an augmentation"),
         ],
     )
-    def test_refused(self, arguments, message, tmp_path, monkeypatch, capfd):
+    def test_refused(self, arguments, message, tmp_path, monkeypatch, here):
         np.savez(tmp_path / "plain.npz", x=np.zeros((20, 8, 8), "uint8"))
         monkeypatch.chdir(tmp_path)
-        assert message in refused_here("apps.pretrain", arguments, monkeypatch, capfd)
+        assert message in refused(here("apps.pretrain", *arguments))
         assert not (tmp_path / "runs").exists()
