@@ -259,14 +259,19 @@ class _Trainable:
         self.state = [*self.model.variables, *self.model.optimizer.variables]
         self.start = [to_numpy(v.value).copy() for v in self.state]
 
-    def reset(self, encoder_weights: list["np.ndarray"], seed: int) -> None:
+    def reset(self, encoder_weights: list["np.ndarray"], seed: int, head=None) -> None:
+        """Set back; the head to a kernel and a bias, or to random numbers."""
         import keras
 
         for variable, value in zip(self.state, self.start, strict=True):
             variable.assign(value)
         self.model.encoder.set_weights(encoder_weights)
-        head = self.model.head.kernel
-        head.assign(keras.initializers.GlorotUniform(seed)(head.shape))
+        kernel = self.model.head.kernel
+        if head is None:
+            kernel.assign(keras.initializers.GlorotUniform(seed)(kernel.shape))
+        else:
+            kernel.assign(head[0])
+            self.model.head.bias.assign(head[1])
 
 
 # --- the comparison ----------------------------------------------------------------------------
@@ -283,6 +288,7 @@ def _compare(
     from keras_gen.autoencoders import codes_of
     from keras_gen.data import LabelledBatches
     from keras_gen.data.augmentation import augmentation
+    from keras_gen.semisupervised import linear_probe
 
     labels = splits.train.labels
     assert labels is not None
@@ -291,11 +297,11 @@ def _compare(
     encoder = code_encoder(pretext)
     pretrained = encoder.get_weights()
     make = _trainers(options, pretext, classes)
-    pca = _pca_features(splits, options)
-
-    def frozen(data: "ImageData"):
-        return codes_of(pretext, data.floats())
-
+    features = {
+        PCA_BASELINE: _pca_features(splits, options),
+        FROZEN: lambda data: codes_of(pretext, data.floats()),
+    }
+    held_out = {method: of(splits.test) for method, of in features.items()}
     exported = CONSISTENT if options.strong != "none" else TUNED
     for count in counts:
         for seed in range(options.seeds if count in each else 1):
@@ -305,12 +311,18 @@ def _compare(
                 if key in done or (method == CONSISTENT and options.strong == "none"):
                     continue
                 if method in (PCA_BASELINE, FROZEN):
-                    features = pca if method == PCA_BASELINE else frozen
-                    error = _linear_error(features(labelled), labelled, features(splits.test), splits.test)
+                    kernel, bias = linear_probe(features[method](labelled), labelled.labels, seed)
+                    guesses = (held_out[method] @ kernel + bias).argmax(axis=1)
+                    error = float(np.mean(guesses != splits.test.labels))
                 else:
                     trainer = make(method)
-                    fresh = method == SCRATCH
-                    trainer.reset(_fresh_weights(options, splits, seed) if fresh else pretrained, seed)
+                    if method == SCRATCH:
+                        trainer.reset(_fresh_weights(options, splits, seed), seed)
+                    else:
+                        # a random head would spoil what was learned before it has learned anything
+                        # itself (Kumar et al. 2022, arXiv:2202.10054)
+                        head = linear_probe(features[FROZEN](labelled), labelled.labels, seed)
+                        trainer.reset(pretrained, seed, head)
                     batches = LabelledBatches(
                         labelled,
                         splits.train if method == CONSISTENT else None,
@@ -383,18 +395,6 @@ def _pca_features(splits: "Splits", options: Options) -> "Callable[[ImageData], 
     flat = splits.train.floats(np.sort(sample)).reshape(len(sample), -1)
     pca = PCA(min(options.latent_dim, *flat.shape), random_state=0).fit(flat)
     return lambda data: pca.transform(data.floats().reshape(len(data), -1))
-
-
-def _linear_error(few, labelled: "ImageData", many, test: "ImageData") -> float:
-    """The test error of logistic regression on features."""
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    model.fit(few, labelled.labels)
-    return float(np.mean(model.predict(many) != test.labels))
 
 
 def results(run: "Run") -> list[dict]:

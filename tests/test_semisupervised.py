@@ -16,7 +16,7 @@ from keras_gen.data.sources import ImageData
 from keras_gen.engine import grad, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.networks import mlp_encoder
-from keras_gen.semisupervised import Classifier
+from keras_gen.semisupervised import Classifier, linear_probe
 
 SHAPE = (8, 8, 1)
 
@@ -108,6 +108,18 @@ class TestClassifier:
             errors[strong is not None] = np.mean(to_numpy(model(points)).argmax(axis=1) != side)
         assert errors[False] > 0.02, "the case tests nothing"
         assert errors[True] < 0.5 * errors[False]
+
+    @pytest.mark.parametrize("classes", [2, 5])
+    def test_linear_probe_is_a_head(self, classes):
+        """Scores that separate what can be separated, in the features' own units, however large."""
+        rng = np.random.default_rng(0)
+        labels = np.arange(60) % classes
+        features = 100 * (3 * np.eye(classes, 8)[labels] + 0.3 * rng.normal(size=(60, 8)))
+        kernel, bias = linear_probe(features, labels)
+        assert kernel.shape == (8, classes) and bias.shape == (classes,)
+        assert ((features @ kernel + bias).argmax(axis=1) == labels).all()
+        single = linear_probe(features[:classes], labels[:classes])
+        assert ((features @ single[0] + single[1]).argmax(axis=1) == labels).mean() > 0.9
 
     def test_refused(self):
         with pytest.raises(InputError, match="2 classes"):
