@@ -68,8 +68,9 @@ class Measure:
 
     run: str | None = None
     """Folder of a training run; default: the model that comes with keras_gen."""
-    data: str = "digits"
-    """Whose held-out pictures: `digits`, a folder, an .npz file or a TFDS name."""
+    data: str | None = None
+    """Whose held-out pictures: `digits`, a folder, an .npz file or a TFDS name; default: those of the
+    run."""
     image_size: int | None = None
     """Pixels a side; default: as the data are, 64 for mixed sizes."""
     levels: tuple[float, ...] = LEVELS
@@ -281,13 +282,20 @@ def _targets(sources: list[Path], options: Apply) -> list[Path]:
 def measure(options: Measure) -> None:
     from keras_gen.data import load
     from keras_gen.errors import InputError
+    from keras_gen.training import Run
 
     if any(level <= 0 for level in options.levels) or not options.levels:
         raise InputError(f"Expected positive noise levels. Received: {options.levels}.")
     if options.n < 0:
         raise InputError(f"Expected n of 0 or more. Received: {options.n}.")
+    data, size = options.data, options.image_size
+    if data is None:
+        if options.run is None:
+            raise InputError("Expected --data or a --run, for pictures to measure on. Received: neither.")
+        trained = Run.open(options.run, "denoise", reading=True).config["options"]
+        data, size = trained["data"], size or trained["image_size"]
     model = load_denoiser(options.run)
-    splits = load(options.data, options.image_size)
+    splits = load(data, size)
     show(table(model, splits, options.levels, options.n or len(splits.test), options.seed))
 
 

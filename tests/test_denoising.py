@@ -298,6 +298,7 @@ class TestApp:
             (["run", "a.png", "--tile", 0], "tile of 1"),
             (["train", "--noise", "fog:1"], "Expected corruptions"),
             (["measure", "--levels", -1], "positive noise"),
+            (["measure"], "--data or a --run"),
         ],
     )
     def test_refused(self, arguments, message, tmp_path, monkeypatch, here):
@@ -306,6 +307,11 @@ class TestApp:
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path)
         assert message in refused(here("apps.denoise", *arguments))
+
+    def test_measures_on_the_run_s_own_data(self, finished, here):
+        done = here("apps.denoise", "measure", "--run", finished[0], "--levels", 40, "--n", 3)
+        assert done.returncode == 0, done.stderr
+        assert "means over 3 held-out pictures" in done.stdout and "40/255  this model" in done.stdout
 
     def test_resumes(self, finished, tmp_path, here):
         out = copied(finished[0], tmp_path / "again")
