@@ -69,7 +69,7 @@ MEMBERS = {
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_check_model(member, digits, tmp_path):
-    served = member in ("tied", "recurrent", "hashing")
+    served = member in ("tied", "recurrent")
     check_model(MEMBERS[member], {"image": digits.train.floats(slice(0, 40))}, tmp_path, export=served)
 
 
