@@ -72,7 +72,7 @@ class TestDetector:
     def test_finds_other_digits(self, trained, digits):
         other = digits.test.labels != 0
         for name, values in trained.scores(digits.test).items():
-            least = 0.75 if name == "code" else 0.95
+            least = 0.65 if name == "code" else 0.95
             assert roc_auc_score(other, values) > least, name
 
     def test_repeats_itself_to_the_bit(self, trained, digits, tmp_path):
