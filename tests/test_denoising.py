@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from calls import refused, run
 from harness import check_model
+from keras import ops
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
@@ -40,7 +41,7 @@ def noise(shape, seed=0):
 class TestDenoiser:
     def test_check_model(self, tmp_path):
         check_model(
-            lambda: denoiser(3, widths=(4, 6), grey_share=0.5),
+            lambda: denoiser(3, widths=(4, 6), grey_share=0.5, saturation=1.5),
             {"image": 2 * noise((8, 9, 7, 3)) - 1},
             tmp_path,
         )
@@ -102,16 +103,37 @@ class TestDenoiser:
                 return super().loss_from_corrupted(clean, corrupted)
 
         model = Watched(bias_free_unet(3, WIDTHS, 1), Gaussian(0.1), 4, 9, grey_share=0.5)
-        model._loss({"image": 2 * noise((64, 4, 4, 3)) - 1}, True)
+        model._loss({"image": ops.convert_to_tensor(2 * noise((64, 4, 4, 3)) - 1)}, True)
         clean, corrupted = seen[0]
         grey = np.ptp(clean, axis=-1).max(axis=(1, 2)) < 1e-6
         assert 16 < grey.sum() < 48
         assert np.ptp(corrupted[grey], axis=-1).max() < 1e-6
         assert np.ptp(corrupted[~grey], axis=-1).min() > 0
 
+    def test_colours_are_moved_from_grey_in_training(self):
+        """By a factor within the range, the same for a whole picture; its grey values stay."""
+        seen = []
+
+        class Watched(Denoiser):
+            def loss_from_corrupted(self, clean, corrupted):
+                seen.append(to_numpy(clean))
+                return super().loss_from_corrupted(clean, corrupted)
+
+        model = Watched(bias_free_unet(3, WIDTHS, 1), Gaussian(0.1), 4, 9, grey_share=0, saturation=3)
+        images = 0.4 * noise((64, 4, 4, 3)) - 0.2  # times 3 still within the range
+        model._loss({"image": ops.convert_to_tensor(images)}, True)
+        mean, factor = images.mean(axis=-1), seen[0] - images.mean(axis=-1, keepdims=True)
+        np.testing.assert_allclose(seen[0].mean(axis=-1), mean, atol=1e-6)
+        factor = (factor / (images - mean[..., None])).reshape(64, -1)
+        np.testing.assert_allclose(factor, np.median(factor, axis=1, keepdims=True).repeat(48, 1), rtol=1e-2)
+        assert 1 / 3 <= np.median(factor, axis=1).min() < 0.5
+        assert 2 < np.median(factor, axis=1).max() <= 3.01
+
     def test_refused(self):
         with pytest.raises(InputError, match="grey share"):
             denoiser(grey_share=2)
+        with pytest.raises(InputError, match="saturation of 1"):
+            denoiser(saturation=0.5)
         with pytest.raises(InputError, match="tile of 1"):
             denoiser().denoise(noise((4, 4, 1)), 0)
         network = keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(3, 3)])

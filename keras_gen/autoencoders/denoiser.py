@@ -1,5 +1,7 @@
 """The denoiser: corrupted pictures in, clean ones out, of any size."""
 
+from functools import partial
+
 import keras
 import numpy as np
 from keras import ops
@@ -26,6 +28,9 @@ class Denoiser(GenerativeModel):
         reach: Half the network's receptive field, in pixels: the overlap of tiles.
         grey_share: Of colour pictures shown as grey ones in training, all channels with the same
             noise, so that grey pictures can be denoised as colour ones.
+        saturation: In training, the colours of a picture are moved from grey by a factor between
+            1 / saturation and saturation, drawn for each picture (log-uniform), and clipped: the
+            colours of a small training set are no measure of what comes. 1: as they are.
         seed: Of corruption and choice.
     """
 
@@ -36,6 +41,7 @@ class Denoiser(GenerativeModel):
         stride: int,
         reach: int,
         grey_share: float = 0.2,
+        saturation: float = 2.0,
         seed: int = 0,
         **kwargs,
     ):
@@ -47,11 +53,14 @@ class Denoiser(GenerativeModel):
             )
         if not 0 <= grey_share <= 1:
             raise InputError(f"Expected a grey share within 0 to 1. Received: {grey_share}.")
+        if not saturation >= 1:
+            raise InputError(f"Expected a saturation of 1 or more. Received: {saturation}.")
         self.network = network
         self.corruption = corruption
         self.stride = stride
         self.reach = reach
         self.grey_share = grey_share
+        self.saturation = saturation
         self.seed = seed
         self.channels = network.input_shape[-1]
         self.noise = keras.random.SeedGenerator(seed)
@@ -66,13 +75,16 @@ class Denoiser(GenerativeModel):
         clean = batch["image"]
         if not training:
             return self.loss_from_corrupted(clean, self.corruption.at(clean, EVALUATION_SEED, self.noise)), {}
-        if self.channels == 1 or not self.grey_share:
+        if self.channels == 1:
             return self.loss_from_corrupted(clean, self.corruption(clean, self.noise)), {}
-        draw = keras.random.uniform((ops.shape(clean)[0], 1, 1, 1), dtype="float32", seed=self.noise)
-        grey = ops.cast(draw < self.grey_share, "float32")
-        clean = grey * ops.mean(clean, axis=-1, keepdims=True) + (1.0 - grey) * clean
+        draw = partial(keras.random.uniform, (ops.shape(clean)[0], 1, 1, 1), dtype="float32", seed=self.noise)
+        coloured = ops.cast(draw() >= self.grey_share, "float32")
+        factor = coloured * ops.power(self.saturation, draw(minval=-1.0, maxval=1.0))
+        mean = ops.mean(clean, axis=-1, keepdims=True)
+        clean = ops.clip(mean + factor * (clean - mean), -1.0, 1.0)
         corrupted = self.corruption(clean, self.noise)
-        return self.loss_from_corrupted(clean, grey * corrupted[..., :1] + (1.0 - grey) * corrupted), {}
+        corrupted = coloured * corrupted + (1.0 - coloured) * corrupted[..., :1]
+        return self.loss_from_corrupted(clean, corrupted), {}
 
     def loss_from_corrupted(self, clean, corrupted):
         difference = ops.cast(clean, "float32") - self(corrupted)
@@ -149,5 +161,6 @@ class Denoiser(GenerativeModel):
             "stride": self.stride,
             "reach": self.reach,
             "grey_share": self.grey_share,
+            "saturation": self.saturation,
             "seed": self.seed,
         }
