@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import keras
+    import numpy as np
 
     from keras_gen.data import Batches, ImageData, Splits
     from keras_gen.training import Run
@@ -137,6 +138,27 @@ def read(options: TrainingOptions) -> "Splits":
 
     print(f"reading {options.data}", flush=True)
     return load(options.data, options.image_size, options.limit, options.seed, options.validation)
+
+
+def class_counts(splits: "Splits") -> "np.ndarray":
+    """Training pictures of each class, for the apps that need labels."""
+    import numpy as np
+
+    from keras_gen.errors import InputError
+
+    if splits.train.labels is None or splits.test.labels is None:
+        raise InputError(
+            "Expected labels: a folder with a subfolder for each class, or an array y_train. "
+            f"Received: {splits.train.name}, without them."
+        )
+    classes = int(max(splits.train.labels.max(), splits.test.labels.max())) + 1
+    counts = np.bincount(splits.train.labels, minlength=classes)
+    if counts.min() == 0 or classes < 2:
+        raise InputError(
+            "Expected 2 classes or more, each with training pictures. "
+            f"Received: {np.sum(counts > 0)} of {classes}."
+        )
+    return counts
 
 
 def default_epochs(options: TrainingOptions, steps: int) -> int:

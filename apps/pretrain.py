@@ -12,6 +12,7 @@ from apps._training import (
     TrainingOptions,
     begin,
     card_of_data,
+    class_counts,
     command,
     compile_model,
     default_epochs,
@@ -113,7 +114,6 @@ def _check(options: Options, splits: "Splits") -> list[int]:
 
     Refuses before anything is trained what cannot be had.
     """
-    import numpy as np
 
     from keras_gen.autoencoders import corruptions
     from keras_gen.data.augmentation import augmentation
@@ -126,18 +126,8 @@ def _check(options: Options, splits: "Splits") -> list[int]:
     ):
         if value < 1:
             raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
-    if splits.train.labels is None or splits.test.labels is None:
-        raise InputError(
-            "Expected labels: a folder with a subfolder for each class, or an array y_train. "
-            f"Received: {options.data}, without them."
-        )
-    classes = _classes(splits)
-    counts = np.bincount(splits.train.labels, minlength=classes)
-    if counts.min() == 0 or classes < 2:
-        raise InputError(
-            "Expected 2 classes or more, each with training pictures. "
-            f"Received: {np.sum(counts > 0)} of {classes}."
-        )
+    counts = class_counts(splits)
+    classes = len(counts)
     for labels in options.labels:
         if labels % classes:
             raise InputError(
@@ -156,10 +146,6 @@ def _check(options: Options, splits: "Splits") -> list[int]:
         corruptions.parse(options.strong)
     augmentation(options.augment, classes)
     return [labels // classes for labels in options.labels]
-
-
-def _classes(splits: "Splits") -> int:
-    return int(max(splits.train.labels.max(), splits.test.labels.max())) + 1
 
 
 def _label_counts(each: list[int], splits: "Splits") -> list[int]:
@@ -292,7 +278,7 @@ def _compare(
 
     labels = splits.train.labels
     assert labels is not None
-    classes = _classes(splits)
+    classes = len(class_counts(splits))
     done = {(r["method"], r["labels"], r["seed"]) for r in results(run)}
     encoder = code_encoder(pretext)
     pretrained = encoder.get_weights()
@@ -376,14 +362,8 @@ def test_error(model: "Classifier", data) -> float:
     """The share of pictures whose class is not the likeliest one."""
     import numpy as np
 
-    from keras_gen.engine import to_numpy
-
-    wrong = 0
-    for start in range(0, len(data), 500):
-        part = slice(start, start + 500)
-        likeliest = to_numpy(model(data.floats(part))).argmax(axis=-1)
-        wrong += int(np.sum(likeliest != data.labels[part]))
-    return wrong / len(data)
+    _, probabilities = model.predict_in_parts(data.floats())
+    return float(np.mean(probabilities.argmax(axis=-1) != data.labels))
 
 
 def _pca_features(splits: "Splits", options: Options) -> "Callable[[ImageData], np.ndarray]":

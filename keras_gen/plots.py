@@ -201,6 +201,30 @@ def curves(rows: Sequence[dict], path: Path) -> None:
     plt.close(figure)
 
 
+def confusion(shares: np.ndarray, names: Sequence[str], path: Path) -> None:
+    """Shares (classes, classes) of each class, in rows, that were taken for each, in columns."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    n = len(names)
+    side = min(12.0, 2.5 + 0.5 * n)
+    figure, ax = plt.subplots(figsize=(side, side))
+    ax.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # the root shows the small ones
+    if n <= 20:
+        for row, column in zip(*np.nonzero(shares >= 0.0005), strict=True):
+            dark = shares[row, column] > 0.3
+            text = f"{100 * shares[row, column]:.1f}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "k")
+    ax.set(xticks=range(n), yticks=range(n), xlabel="taken for", ylabel="is", title="%")
+    ax.set_xticklabels(names, rotation=90)
+    ax.set_yticklabels(names)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
 def heat(maps: np.ndarray, top: float) -> np.ndarray:
     """Maps (n, height, width) as pictures (n, height, width, 3): black at 0, bright from `top` upwards."""
     from matplotlib import colormaps

@@ -1,7 +1,7 @@
 """Whole networks. They know shapes, not objectives: an encoder maps images to vectors of `units`
 numbers, a decoder maps vectors to images of `channels` numbers a pixel."""
 
-from keras_gen.networks.conv import conv_decoder, conv_encoder
+from keras_gen.networks.conv import conv_decoder, conv_encoder, pooled_encoder
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.tied import TiedDecoder
@@ -14,6 +14,7 @@ __all__ = [
     "conv_encoder",
     "mlp_decoder",
     "mlp_encoder",
+    "pooled_encoder",
     "recurrent_decoder",
     "recurrent_encoder",
 ]

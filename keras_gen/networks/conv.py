@@ -73,3 +73,27 @@ def conv_decoder(
     if any(extra):
         x = layers.Cropping2D([(e // 2, e - e // 2) for e in extra])(x)
     return keras.Model(inputs, x, name="decoder")
+
+
+def pooled_encoder(
+    input_shape: tuple[int, int, int],
+    filters: Sequence[int] = (16, 32, 64, 128),
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Images to the last of `filters` numbers: what a classifier needs, and no place of anything.
+
+    Each stage is two 3x3 convolutions with batch normalisation (Ioffe & Szegedy 2015), the stages
+    are parted by max pooling, and the last is averaged over all positions (Lin et al. 2014).
+    """
+    _check(input_shape, filters[1:])
+    inputs = x = keras.Input(input_shape)
+    for i, width in enumerate(filters):
+        if i:
+            x = layers.MaxPooling2D(2, padding="same")(x)
+        for _ in range(2):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.GlobalAveragePooling2D()(x)
+    if dropout:
+        x = layers.Dropout(dropout)(x)
+    return keras.Model(inputs, x, name="encoder")

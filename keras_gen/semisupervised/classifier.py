@@ -1,12 +1,16 @@
 """A classifier on an encoder, which may learn from pictures without labels as well."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_gen.autoencoders.corruptions import Corruption
-from keras_gen.engine import GenerativeModel, Update
+from keras_gen.engine import GenerativeModel, Update, compiled, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8
+
+PART = 500
+"""Images a call when there are many."""
 
 
 @keras.saving.register_keras_serializable("keras_gen.semisupervised")
@@ -102,14 +106,37 @@ class Classifier(GenerativeModel):
 
     def logits(self, images, training: bool = False):
         """Class scores, (n, classes) float32."""
-        return ops.cast(self.head(self.encoder(images, training=training)), "float32")
+        return ops.cast(self.head(self.features(images, training)), "float32")
 
     # --- use -----------------------------------------------------------------------------------
+
+    def features(self, images, training: bool = False):
+        """What the encoder makes of the images, (n, d)."""
+        return self.encoder(images, training=training)
 
     def call(self, inputs, training: bool = False):
         """Probabilities, (n, classes)."""
         images = inputs[self.data_key] if isinstance(inputs, dict) else inputs
         return ops.softmax(self.logits(images), axis=-1)
+
+    def predict_in_parts(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features (n, d) and probabilities (n, classes) of any number of images in [-1, 1]."""
+        parts = [self._predicted(images[i : i + PART]) for i in range(0, len(images), PART)]
+        features, probabilities = zip(*parts, strict=True)
+        return np.concatenate(features), np.concatenate(probabilities)
+
+    def _predicted(self, images):
+        # filled up to one size: every size of a batch would be compiled anew
+        n = len(images)
+        if n < PART:
+            images = np.concatenate([images, np.zeros((PART - n, *images.shape[1:]), images.dtype)])
+        features, probabilities = self._features_and_probabilities(images)
+        return to_numpy(features)[:n], to_numpy(probabilities)[:n]
+
+    @compiled
+    def _features_and_probabilities(self, images):
+        features = ops.cast(self.features(images), "float32")
+        return features, ops.softmax(ops.cast(self.head(features), "float32"), axis=-1)
 
     def signatures(self) -> dict:
         """What an export serves; see `VAE.signatures`."""
@@ -135,6 +162,11 @@ class Classifier(GenerativeModel):
                 lambda image: self(from_uint8(image)),
                 {"image": image},
                 ((None, self.classes), "float32", "of every class"),
+            ),
+            "features": (
+                lambda image: ops.cast(self.features(from_uint8(image)), "float32"),
+                {"image": image},
+                ((None, self.encoder.output_shape[-1]), "float32", "what the classes are told by"),
             ),
         }
 
