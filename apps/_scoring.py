@@ -111,7 +111,7 @@ def _pictures_to_score(paths: Sequence[str], shape):
     import numpy as np
 
     from keras_gen.data import ImageData
-    from keras_gen.data.arrays import checked_images
+    from keras_gen.data.arrays import adapted, checked_images
     from keras_gen.data.folder import SUFFIXES, read_pictures
     from keras_gen.data.sources import key_of_data, read_arrays
     from keras_gen.errors import InputError
@@ -129,7 +129,7 @@ def _pictures_to_score(paths: Sequence[str], shape):
         elif path.suffix in (".npz", ".npy"):
             arrays = read_arrays(path)
             key = key_of_data(path, arrays)
-            images = _as_wanted(checked_images(arrays[key], f"{path}[{key}]"), shape)
+            images = adapted(checked_images(arrays[key], f"{path}[{key}]"), shape)
             names += [f"{path}[{i}]" for i in range(len(images))]
             parts.append(images)
         elif path.is_file():
@@ -143,21 +143,6 @@ def _pictures_to_score(paths: Sequence[str], shape):
     if any(part.dtype == np.float32 for part in parts):
         parts = [part if part.dtype == np.float32 else part.astype("float32") / 255 for part in parts]
     return names, ImageData("scored", np.concatenate(parts or [images])), bad
-
-
-def _as_wanted(images: "np.ndarray", shape) -> "np.ndarray":
-    """Pictures of any size, grey or in colour, at `shape`."""
-    import numpy as np
-
-    from keras_gen.data.arrays import resized
-
-    if images.shape[-1] == 1 and shape[2] == 3:
-        images = np.repeat(images, 3, axis=-1)
-    elif images.shape[-1] == 3 and shape[2] == 1:
-        grey = images.astype("float32") @ np.array([0.299, 0.587, 0.114], "float32")  # as Pillow's "L"
-        grey = grey[..., None]
-        images = grey if images.dtype == np.float32 else np.round(grey).astype("uint8")
-    return resized(images, (shape[1], shape[0]))
 
 
 def _rows_to_score(paths: Sequence[str], columns: tuple[str, ...]):

@@ -306,6 +306,7 @@ def table(model: "Denoiser", splits, levels, n: int, seed: int, picture: Path | 
     from rich.progress import track
 
     from keras_gen import classical, plots
+    from keras_gen.metrics import psnr, ssim
 
     clean = (splits.test.floats(slice(0, n)) + 1) / 2
     tuning = (splits.train.floats(slice(0, 32)) + 1) / 2
@@ -331,8 +332,8 @@ def table(model: "Denoiser", splits, levels, n: int, seed: int, picture: Path | 
                     "level": level,
                     "method": name,
                     "n": len(clean),
-                    "psnr": float(np.mean([classical.psnr(c, m) for c, m in zip(clean, made, strict=True)])),
-                    "ssim": float(np.mean([classical.ssim(c, m) for c, m in zip(clean, made, strict=True)])),
+                    "psnr": float(np.mean([psnr(c, m) for c, m in zip(clean, made, strict=True)])),
+                    "ssim": float(np.mean([ssim(c, m) for c, m in zip(clean, made, strict=True)])),
                 }
             )
             shown[level, name] = made[:8]

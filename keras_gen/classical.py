@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_gen.metrics.pictures import psnr
+
 BM3D_LEAST = 12
 """On pictures of 8 pixels a side the package crashes the process."""
 
@@ -85,27 +87,3 @@ def tuned(name: str, sigma: float, clean: np.ndarray, noisy: np.ndarray) -> tupl
 
     best = max(strengths, key=quality) if len(strengths) > 1 else strengths[0]
     return with_strength(best), best
-
-
-def psnr(clean: np.ndarray, estimate: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of one picture in [0, 1]; the estimate is clipped to it."""
-    if clean.shape != estimate.shape:
-        raise ValueError(f"Expected pictures of one shape. Received: {clean.shape} and {estimate.shape}.")
-    error = float(np.mean((clean.astype("float64") - np.clip(estimate, 0, 1)) ** 2))
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
-
-
-def ssim(clean: np.ndarray, estimate: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004) over 7x7 windows; nan for smaller pictures."""
-    from skimage.metrics import structural_similarity
-
-    if min(clean.shape[:2]) < 7:
-        return float("nan")
-    return float(
-        structural_similarity(
-            clean.astype("float64"),
-            np.clip(estimate, 0, 1).astype("float64"),
-            data_range=1.0,
-            channel_axis=-1,
-        )
-    )

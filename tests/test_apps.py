@@ -250,7 +250,7 @@ def test_the_shipped_denoiser(tmp_path):
     """A noisy photograph by the command of the README, and the same by the SavedModel."""
     from sklearn.datasets import load_sample_image
 
-    from keras_gen.classical import psnr
+    from keras_gen.metrics import psnr
 
     photograph = Image.fromarray(load_sample_image("china.jpg")).resize((160, 106), Image.Resampling.BOX)
     clean = np.asarray(photograph)[:101, :131] / 255

@@ -18,6 +18,7 @@ from keras_gen.autoencoders import Denoiser
 from keras_gen.autoencoders.corruptions import Gaussian
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
+from keras_gen.metrics import psnr, ssim
 from keras_gen.networks.unet import bias_free_unet, reach, stride
 from keras_gen.pictures import Picture, read_picture, write_picture
 
@@ -89,8 +90,8 @@ class TestDenoiser:
         clean = (digits.test.floats(slice(0, 100)) + 1) / 2
         for sigma in (25 / 255, 50 / 255):
             noisy = clean + sigma * np.random.default_rng(1).normal(size=clean.shape).astype("float32")
-            before = np.mean([classical.psnr(c, n) for c, n in zip(clean, noisy, strict=True)])
-            after = np.mean([classical.psnr(c, model.denoise(n)) for c, n in zip(clean, noisy, strict=True)])
+            before = np.mean([psnr(c, n) for c, n in zip(clean, noisy, strict=True)])
+            after = np.mean([psnr(c, model.denoise(n)) for c, n in zip(clean, noisy, strict=True)])
             assert after > before + 0.7
 
     def test_grey_pictures_are_grey_in_training(self):
@@ -238,17 +239,17 @@ class TestClassical:
     def test_psnr(self):
         clean, estimate = noise((8, 8, 3)), noise((8, 8, 3), 1)
         expected = peak_signal_noise_ratio(clean, estimate, data_range=1)
-        assert classical.psnr(clean, estimate) == pytest.approx(expected, abs=1e-4)
-        assert classical.psnr(clean, clean) == float("inf")
-        assert classical.psnr(np.zeros((4, 4, 1)), np.full((4, 4, 1), -5.0)) == float("inf"), "clipped"
+        assert psnr(clean, estimate) == pytest.approx(expected, abs=1e-4)
+        assert psnr(clean, clean) == float("inf")
+        assert psnr(np.zeros((4, 4, 1)), np.full((4, 4, 1), -5.0)) == float("inf"), "clipped"
         with pytest.raises(ValueError, match="one shape"):
-            classical.psnr(clean, estimate[..., 0])
+            psnr(clean, estimate[..., 0])
 
     def test_ssim(self):
         clean = noise((16, 16, 1))
-        assert classical.ssim(clean, clean) == pytest.approx(1)
-        assert classical.ssim(clean, 1 - clean) < 0
-        assert np.isnan(classical.ssim(clean[:5], clean[:5]))
+        assert ssim(clean, clean) == pytest.approx(1)
+        assert ssim(clean, 1 - clean) < 0
+        assert np.isnan(ssim(clean[:5], clean[:5]))
 
     @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (10, 32, 3)])
     @pytest.mark.parametrize("name", list(classical.METHODS))
@@ -262,7 +263,7 @@ class TestClassical:
         denoise, _ = classical.tuned(name, 0.1, clean[:1], noisy[:1])
         made = denoise(noisy[1])
         assert made.shape == shape
-        assert classical.psnr(clean[1], made) > classical.psnr(clean[1], noisy[1]) + 1
+        assert psnr(clean[1], made) > psnr(clean[1], noisy[1]) + 1
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,24 @@ def resized(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return out
 
 
+def adapted(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Pictures (n, h, w, 1 | 3) of any size, grey or in colour, at `shape`; see `resizing`."""
+    if images.shape[-1] == 1 and shape[2] == 3:
+        images = np.repeat(images, 3, axis=-1)
+    elif images.shape[-1] == 3 and shape[2] == 1:
+        grey = images.astype("float32") @ np.array([0.299, 0.587, 0.114], "float32")  # as Pillow's "L"
+        grey = grey[..., None]
+        images = grey if images.dtype == np.float32 else np.round(grey).astype("uint8")
+    return resized(images, (shape[1], shape[0]))
+
+
+def resizing(before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    """What `adapted` does, in words."""
+    size = "" if before[:2] == after[:2] else f"central part, Lanczos to {after[0]}x{after[1]}"
+    colour = {(1, 3): "grey as colour", (3, 1): "colour to grey"}.get((before[2], after[2]), "")
+    return ", ".join(filter(None, (size, colour))) or "none"
+
+
 def fit(picture: Image.Image, size: int | tuple[int, int]) -> Image.Image:
     """The central part of a picture at `size`: pixels a side, or (width, height)."""
     return ImageOps.fit(
