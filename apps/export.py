@@ -14,11 +14,14 @@ class Options:
     """Folder of the run."""
     out: str | None = None
     """Folder to write; default: RUN/savedmodel."""
+    keras: bool = False
+    """Write model.keras there too, without the optimizer's state: for Keras on any backend."""
 
 
 def work(options: Options) -> None:
     import json
 
+    from keras_gen import load_model
     from keras_gen.errors import InputError
     from keras_gen.export import export_file
     from keras_gen.training import Run
@@ -33,6 +36,8 @@ def work(options: Options) -> None:
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     export_file(model_file, out, card)
+    if options.keras:
+        load_model(model_file).save(out / "model.keras")
     print(f"wrote {out}; its README.md shows how to call it")
 
 

@@ -22,6 +22,7 @@ from apps._training import (
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from keras_gen.data import ImageData, Splits
+    from keras_gen.metrics import Features
     from keras_gen.training import Run
     from keras_gen.variational import VAE
 
@@ -53,12 +54,20 @@ class Options(TrainingOptions):
     importance_samples: int | None = None
     """Samples k of the bound on log p(x) reported at the end, on all held-out pictures; 0: none;
     default: 100, on 1,000 of them at most."""
+    quality_every: int = 0
+    """Epochs between measuring drawn pictures against held-out ones (quality.csv), and keeping the best
+    model so far (best.keras); 0: never."""
+    quality_n: int = 1000
+    """Pictures to measure with; fewer where fewer are held out."""
+    quality_features: str = "auto"
+    """What they are measured in, as --features of apps.evaluate."""
 
 
 def work(options: Options) -> None:
     import keras
 
     from keras_gen.data import Batches
+    from keras_gen.metrics import SampleQuality
 
     options, run = begin("generate", options)
     splits = read(options)
@@ -70,6 +79,7 @@ def work(options: Options) -> None:
     epochs = default_epochs(options, len(training))
     options = replace(options, epochs=epochs)
     compile_model(model, options, epochs, len(training))
+    quality = _measured_in(options, splits)
     run = open_run("generate", options, run, splits.train)
     plan(
         {
@@ -77,11 +87,16 @@ def work(options: Options) -> None:
             "model": f"{options.model}, {options.latent_dim}-dimensional code, "
             f"{model.count_params():,} parameters, on {keras.backend.backend()}",
             "training": f"{epochs} epochs of {len(training)} steps",
+            **({} if quality is None else {"quality": f"{len(quality[1]):,} pictures in {quality[0].name}"}),
             "writing": str(run.path),
         }
     )
-    pictures = _progress_pictures(run, model, options.seed, epochs)
-    train_model("generate", model, training, held_out, run, epochs, [pictures])
+    watching: list[keras.callbacks.Callback] = [_progress_pictures(run, model, options.seed, epochs)]
+    if quality is not None:
+        features, real = quality
+        every, seed = options.quality_every, options.seed
+        watching.append(SampleQuality(features, real.levels(), every, run.path, seed=seed))
+    train_model("generate", model, training, held_out, run, epochs, watching)
     finish(run, model, splits, held_out, options)
 
 
@@ -133,6 +148,31 @@ def _progress_pictures(run: "Run", model: "VAE", seed: int, epochs: int):
     return AtEpochs(draw, epochs)
 
 
+LEAST = 7
+"""Pictures that quality can be told of: two more than the neighbours that are looked at."""
+
+
+def _measured_in(options: Options, splits: "Splits") -> "tuple[Features, ImageData] | None":
+    """What drawn pictures are measured in and against on the way, if they are."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from keras_gen.errors import InputError
+    from keras_gen.metrics import load_features
+
+    if options.quality_every == 0:
+        return None
+    order = np.random.default_rng([options.seed, 5]).permutation(len(splits.test))
+    real = splits.test.select(np.sort(order[: max(options.quality_n, 0)]))
+    if options.quality_every < 0 or len(real) < LEAST:
+        raise InputError(
+            f"Expected quality_every of 0 or more, and {LEAST} held-out pictures or more to measure with. "
+            f"Received: {options.quality_every}, and {len(real)} pictures."
+        )
+    return load_features(options.quality_features, Path(splits.train.name).name), real
+
+
 def finish(run: "Run", model: "VAE", splits: "Splits", held_out, options: Options) -> None:
     """Pictures, numbers and artefacts of a trained model."""
     from keras_gen import plots
@@ -150,8 +190,10 @@ def finish(run: "Run", model: "VAE", splits: "Splits", held_out, options: Option
     for name, value in metrics.items():
         print(f"{name}: {value}")
     files = ["samples.png", "reconstructions.png", "manifold.png"]
+    if options.quality_every and (run.path / "quality.csv").exists():
+        files += ["quality.csv", "best.keras"]
     deliver(run, model, _card(run, splits, options, metrics), files)
-    print(f"next: python -m apps.sample {run.path} --n 100 --seed 1")
+    print(f"next: python -m apps.sample {run.path} --n 100 --seed 1, python -m apps.evaluate {run.path}")
 
 
 def _manifold(model: "VAE", data: "ImageData", options: Options):

@@ -51,6 +51,12 @@ class ImageData(Examples):
     def affine(self) -> tuple[float, float]:
         return 2.0 / (255.0 if self.images.dtype == np.uint8 else 1.0), -1.0
 
+    def levels(self) -> np.ndarray:
+        """The pictures as uint8, 0 to 255."""
+        if self.images.dtype == np.uint8:
+            return self.images
+        return np.round(self.images * 255).astype("uint8")
+
     def select(self, indices) -> "ImageData":
         files = None if self.files is None else self.files[indices]
         return replace(super().select(indices), files=files)

@@ -81,12 +81,13 @@ class SampleQuality(keras.callbacks.Callback):
             logs.update(values)
         row = {"epoch": epoch + 1, **values, "n": self.n, "seconds": time.perf_counter() - started}
         self.rows.append(row)
-        if self.folder is not None:
-            if self.best is row:
-                part = self.folder / "best.part.keras"
-                model.save(part)
-                part.replace(self.folder / "best.keras")
-            self._write()
+        if self.folder is None:
+            return
+        if self.best is row:
+            part = self.folder / "best.part.keras"
+            model.save(part)
+            part.replace(self.folder / "best.keras")
+        self._write(self.folder / "quality.csv")
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -95,9 +96,9 @@ class SampleQuality(keras.callbacks.Callback):
         rows = [row for row in self.rows if not math.isnan(row[self.monitor])]
         return min(rows, key=lambda row: sign * row[self.monitor], default=None)
 
-    def _write(self) -> None:
+    def _write(self, path: Path) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.8g}" for k, v in row.items()} for row in self.rows)
-        write_atomically(self.folder / "quality.csv", text.getvalue().encode())
+        write_atomically(path, text.getvalue().encode())

@@ -1,0 +1,387 @@
+"""Measure made pictures against real ones: of a run, a SavedModel, or a folder from anywhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from apps._main import main
+from apps._sources import ELSEWHERE, Source, open_source
+
+if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import numpy as np
+    from rich.progress import Progress
+
+    from keras_gen.data import ImageData, Splits
+    from keras_gen.metrics import Extracted, Features
+
+
+@dataclass
+class Options:
+    source: tyro.conf.Positional[str]
+    """A run, a .keras file, a SavedModel, a folder of pictures, or an .npz file of them."""
+    against: str | None = None
+    """Real pictures: `digits`, a folder, an .npz file or a TFDS name; default: those of the run."""
+    image_size: int | None = None
+    """Pixels a side of the real ones; default: as for the run, otherwise as the data are."""
+    n: int = 10_000
+    """Made, and real, pictures; fewer where there are fewer."""
+    split: Literal["test", "train"] = "test"
+    """Which of the real pictures."""
+    features: str = "auto"
+    """What distances are measured in: pixels, inception, data with a classifier that comes along (mnist,
+    fashion_mnist, digits), or the path of one; auto: that of the data, otherwise pixels."""
+    k: int = 5
+    """Neighbours that make a neighbourhood, for precision, recall, density and coverage."""
+    likelihood_n: int = 1000
+    """Held-out pictures for bounds on log p(x); 0: none."""
+    importance_samples: int = 100
+    """Samples of each bound."""
+    seed: int = 0
+    """Of the drawn pictures and the choice of real ones."""
+    out: str | None = None
+    """File to write; default: evaluation.json in the run, otherwise here."""
+
+
+@dataclass
+class Row:
+    """A line of the table: a number, and everything that it holds for."""
+
+    key: str
+    measure: str
+    value: float
+    better: str
+    n: int
+    data: str
+    split: str
+    features: str
+    resize: str
+    seed: int
+    error: float | None = None
+    real: float | None = None
+
+
+def work(options: Options) -> None:
+    from keras_gen.errors import InputError
+
+    for name, least in (("n", 2), ("k", 1), ("likelihood_n", 0), ("importance_samples", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise InputError(f"Expected {name} of {least} or more. Received: {getattr(options, name)}.")
+    source = open_source(options.source)
+    out = _place_to_write(options, source)
+    splits = _real(options, source)
+    rows: list[Row] = []
+    more: dict[str, Any] = {}
+    if source.draw is not None or source.pictures is not None:
+        rows += _samples(options, source, splits, more, out.with_suffix(".png"))
+    taken, given = getattr(source.model, "data_shape", None), splits.train.shape
+    if source.model is not None and taken is not None and tuple(taken) != given:
+        sizes = ["x".join(map(str, shape)) for shape in (taken, given)]
+        print(f"no likelihood, no reconstructions: a model of {sizes[0]}, pictures of {sizes[1]}")
+    elif source.model is not None:
+        rows += _likelihood(options, source, splits)
+        rows += _reconstructions(options, source, splits)
+    if not rows:
+        raise InputError(
+            "Expected a model that draws, reconstructs or has a likelihood. Received: "
+            f"{source.path}, a {type(source.model).__name__}. {ELSEWHERE}"
+        )
+    _report(options, source, rows, more, out)
+
+
+def _real(options: Options, source: Source) -> "Splits":
+    from keras_gen.data import load
+    from keras_gen.errors import InputError
+
+    arguments = dict(source.data)
+    if options.against is not None:
+        arguments = {"name": options.against}
+    if "name" not in arguments:
+        raise InputError(
+            f"Expected --against DATA, the real pictures. Received: {source.path}, which does not say what "
+            "it was made from."
+        )
+    if options.image_size is not None:
+        arguments["image_size"] = options.image_size
+    print(f"reading {arguments['name']}", flush=True)
+    return load(**arguments)
+
+
+# --- made pictures -----------------------------------------------------------------------------
+
+
+def _samples(options: Options, source: Source, splits: "Splits", more: dict, picture: Path) -> list[Row]:
+    """Made pictures against the real ones, and as many other real pictures against them."""
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from keras_gen import metrics
+    from keras_gen.data.arrays import adapted, resizing
+
+    shape, train = splits.train.shape, splits.train
+    features = metrics.load_features(options.features, Path(train.name).name)
+    made, done = (None, "none") if source.pictures is None else source.pictures(shape)
+    n, real, others = _chosen(options, splits, options.n if made is None else len(made))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        if made is None:
+            task = progress.add_task(f"drawing {n:,} pictures", total=n)
+
+            def draw(count, seed):
+                drawn = source.draw(count, seed)
+                progress.advance(task, count)
+                return drawn
+
+            made = metrics.drawn(draw, n, options.seed)
+            done = resizing(made.shape[1:], shape)
+            made = adapted(made, shape)
+        elif len(made) > n:
+            made = made[np.sort(np.random.default_rng([options.seed, 6]).permutation(len(made))[:n])]
+        sets = {"made": made, "real": real.levels(), "others": others.levels(), "train": train.levels()}
+        if options.split == "train":
+            sets["held out"] = splits.test.levels()
+        extracted = _extracted(features, sets, progress)
+        found = metrics.compare(extracted["real"], extracted["made"], options.k)
+        floor = metrics.compare(extracted["real"], extracted["others"], options.k)
+        held_out = extracted.get("held out", extracted["real"])
+        copies = metrics.copying(extracted["train"], extracted["made"], held_out)
+    resize = "; ".join(s for s in dict.fromkeys((done, features.resize(shape))) if s != "none") or "none"
+
+    def row(key: str, value: float, error: float, usual: float, split: str) -> Row:
+        return Row(
+            key,
+            metrics.title(key, features),
+            value,
+            metrics.MEASURES[key].better,
+            n,
+            train.name,
+            split,
+            features.name,
+            resize,
+            options.seed,
+            None if np.isnan(error) else error,
+            usual,
+        )
+
+    rows = [row(key, e.value, e.error, floor[key].value, options.split) for key, e in found.items()]
+    every = f"train, {len(train):,}"
+    rows += [row(key, value, np.nan, usual, every) for key, (value, usual) in copies.items()]
+    opinions = {name: extracted[name].probabilities for name in ("made", "real")}
+    if opinions["made"] is not None:
+        names = features.classes or train.classes
+        more["class histogram"] = {
+            "classes": list(names) if names else None,
+            **{name: metrics.class_histogram(p).tolist() for name, p in opinions.items() if p is not None},
+        }
+    _draw_nearest(sets["made"], sets["train"], extracted, picture)
+    more["picture"] = picture.name
+    return rows
+
+
+def _chosen(options: Options, splits: "Splits", most: int) -> "tuple[int, ImageData, ImageData]":
+    """How many pictures on each side; the real ones, and as many other real ones for the floor."""
+    import numpy as np
+
+    from keras_gen.errors import InputError
+
+    reference = splits.test if options.split == "test" else splits.train
+    others = splits.train
+    available = len(others) // 2 if options.split == "train" else min(len(reference), len(others))
+    n = min(options.n, most, available)
+    if n <= options.k:
+        raise InputError(
+            f"Expected more than k = {options.k} pictures. Received: {most:,} made ones, and "
+            f"{available:,} real ones of the {options.split} split of {reference.name}."
+        )
+    if n < options.n:
+        print(f"{n:,} pictures: {most:,} made ones, {available:,} real ones in the {options.split} split")
+    order = np.random.default_rng([options.seed, 5]).permutation(len(reference))
+    real = reference.select(np.sort(order[:n]))
+    if options.split == "train":
+        return n, real, reference.select(np.sort(order[n : 2 * n]))
+    other_order = np.random.default_rng([options.seed, 7]).permutation(len(others))
+    return n, real, others.select(np.sort(other_order[:n]))
+
+
+def _extracted(
+    features: "Features", sets: "dict[str, np.ndarray]", progress: "Progress"
+) -> "dict[str, Extracted]":
+    """Each set's features, with a bar."""
+    import numpy as np
+
+    from keras_gen.metrics import Extracted
+
+    total = sum(map(len, sets.values()))
+    task = progress.add_task(f"features of {total:,} pictures", total=total)
+    made = {}
+    for name, pictures in sets.items():
+        parts = []
+        for start in range(0, len(pictures), 2500):
+            parts.append(features(pictures[start : start + 2500]))
+            progress.advance(task, len(parts[-1].vectors))
+        probabilities = None
+        if parts[0].probabilities is not None:
+            probabilities = np.concatenate([part.probabilities for part in parts])
+        made[name] = Extracted(np.concatenate([part.vectors for part in parts]), probabilities)
+    return made
+
+
+def _draw_nearest(made: "np.ndarray", train: "np.ndarray", extracted: dict, path: Path) -> None:
+    """Ten made pictures, each with its five nearest training pictures."""
+    from keras_gen import metrics, plots
+
+    some = slice(0, 10)
+    _, found = metrics.nearest(extracted["made"].vectors[some], extracted["train"].vectors, 5)
+    as_floats = lambda pictures: pictures.astype("float32") / 127.5 - 1  # noqa: E731
+    plots.save(plots.neighbours(as_floats(made[some]), as_floats(train[found])), path)
+
+
+# --- likelihood and reconstruction -------------------------------------------------------------
+
+
+def _likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]:
+    """Bounds on log p(x) of held-out pictures."""
+    import math
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    from keras_gen import metrics
+    from keras_gen.data import Batches
+
+    model, k = source.model, options.importance_samples
+    if not hasattr(model, "log_likelihood") or options.likelihood_n == 0:
+        return []
+    data = splits.test.select(np.arange(min(options.likelihood_n, len(splits.test))))
+    batches = Batches(data, 50, training=False, seed=options.seed, binarize=source.binarize)
+    density = model.likelihood.name != "bernoulli"
+    spacing = 2 / 255 if density and data.images.dtype == np.uint8 else None
+    rng = np.random.default_rng([options.seed, 8])
+    bounds = []
+    for step in track(
+        range(len(batches)), f"bounds of {k} samples", console=Console(stderr=True), transient=True
+    ):
+        images = batches[step]["image"]
+        if spacing is not None:
+            images = images + spacing * (rng.random(images.shape, dtype="float32") - np.float32(0.5))
+        bounds.append(model.log_likelihood(images, k=k, seed=options.seed + step))
+    bound = np.concatenate(bounds)
+    error = float(bound.std(ddof=1) / math.sqrt(len(bound))) if len(bound) > 1 else None
+    if density:
+        protocol = "grey levels, uniform noise added" if spacing else "as they are"
+    else:
+        protocol = {"none": "grey values: a cross entropy", "dynamic": "binarised by chance, once"}.get(
+            source.binarize, "binarised at mid grey"
+        )
+    common = (len(bound), data.name, "test", protocol, "none", options.seed)
+    title = f"log p(x), {k}-sample bound, nats"
+    rows = [Row("log_likelihood", title, float(bound.mean()), "higher", *common, error)]
+    if spacing is not None or (not density and source.binarize != "none"):
+        dims = int(np.prod(data.shape))
+        bits = float(metrics.bits_per_dim(bound, dims, spacing).mean())
+        bits_error = None if error is None else error / (dims * math.log(2))
+        title = "bits a dimension, upper bound"
+        rows.append(Row("bits_per_dim", title, bits, "lower", *common, bits_error))
+    return rows
+
+
+def _reconstructions(options: Options, source: Source, splits: "Splits") -> list[Row]:
+    """PSNR and SSIM of what is made of held-out pictures by encoding and decoding them."""
+    import math
+
+    import numpy as np
+
+    from keras_gen import metrics
+    from keras_gen.engine import to_numpy
+
+    model = source.model
+    if not (hasattr(model, "encode") and hasattr(model, "decode")):
+        return []
+    data = splits.test.select(np.arange(min(options.n, len(splits.test))))
+    images = data.floats()
+    made = np.concatenate([to_numpy(model(images[i : i + 500])) for i in range(0, len(images), 500)])
+    common = (len(images), data.name, "test", "pixels", "none", options.seed)
+    rows = []
+    for key, title, function in (
+        ("psnr", "PSNR of reconstructions, dB", metrics.psnr),
+        ("ssim", "SSIM of reconstructions", metrics.ssim),
+    ):
+        values = [function((a + 1) / 2, (b + 1) / 2) for a, b in zip(images, made, strict=True)]
+        error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        rows.append(Row(key, title, float(np.mean(values)), "higher", *common, error))
+    return [row for row in rows if not math.isnan(row.value)]
+
+
+# --- the way out -------------------------------------------------------------------------------
+
+
+def _place_to_write(options: Options, source: Source) -> Path:
+    from keras_gen.errors import InputError
+
+    if options.out is None:
+        return (source.path if (source.path / "config.json").is_file() else Path()) / "evaluation.json"
+    out = Path(options.out).expanduser()
+    if out.suffix.lower() != ".json" or out.is_dir():
+        raise InputError(f"Expected a .json file to write. Received: {out}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _report(options: Options, source: Source, rows: list[Row], more: dict, out: Path) -> None:
+    """One table, and the same for machines."""
+    import json
+    from dataclasses import asdict
+
+    import keras
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    import keras_gen
+    from keras_gen.training.run import write_atomically
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("measure", "made", "real", "n", "split", "features", "resize", "seed"):
+        number = name in ("made", "real", "n", "seed")
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    arrows = {"lower": " ↓", "higher": " ↑"}
+    for row in rows:
+        value = _digits(row.value) + ("" if row.error is None else f" ±{row.error:.2g}")
+        usual = "" if row.real is None else _digits(row.real)
+        name = row.measure + arrows.get(row.better, "")
+        cells = (f"{row.n:,}", f"{row.data} {row.split}", row.features, row.resize, str(row.seed))
+        table.add_row(name, value, usual, *cells)
+    # a pipe has no width: lines are not folded there
+    console = Console()
+    Console(width=max(console.width, 200)).print(table)
+    histogram = more.get("class histogram")
+    if histogram and len(histogram["made"]) <= 20:
+        names = histogram["classes"] or range(len(histogram["made"]))
+        shares = zip(names, histogram["made"], histogram["real"], strict=True)
+        listed = (f"{name} {100 * made:.1f} ({100 * real:.1f})" for name, made, real in shares)
+        print("classes made (real), %: " + "  ".join(listed))
+    content = {
+        "source": str(source.path),
+        "protocol": "made: error is the standard error, of the class score the deviation over ten parts; "
+        "real: the same measure of as many other real pictures; numbers compare at equal n, split, features "
+        "and resize alone",
+        "k": options.k,
+        "rows": [asdict(row) for row in rows],
+        **more,
+        "keras_gen": keras_gen.__version__,
+        "backend": keras.backend.backend(),
+    }
+    write_atomically(out, json.dumps(content, indent=2).encode())
+    print(f"wrote {out}")
+    if "picture" in more:
+        print(f"wrote {out.with_suffix('.png')}: made pictures, and the nearest training pictures of each")
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 100 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main(Options, work, __doc__)
