@@ -85,7 +85,8 @@ def statistics_beside_torch_fidelity() -> None:
         seconds[name] = time.perf_counter() - started
     print(
         f"Frechet, kernel, precision and recall of 10,000 x 128 features: {seconds['ours']:.1f} s, "
-        f"torch-fidelity {seconds['torch-fidelity']:.1f} s, ratio {seconds['torch-fidelity'] / seconds['ours']:.2f}"
+        f"torch-fidelity {seconds['torch-fidelity']:.1f} s, "
+        f"ratio {seconds['torch-fidelity'] / seconds['ours']:.2f}"
     )
 
 
