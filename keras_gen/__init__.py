@@ -27,6 +27,7 @@ def load_model(path):
     """
     import keras
 
+    import keras_gen.adversarial
     import keras_gen.anomaly
     import keras_gen.autoencoders
     import keras_gen.hashing

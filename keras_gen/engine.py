@@ -61,6 +61,8 @@ class Update:
         variables: What the optimizer may move. Nothing else changes, save for statistics that the
             layers assign themselves (BatchNorm, seeds).
         repeats: How often the update is carried out in one step (a critic's n_critic).
+        split: Whether each repetition takes its own part of the batch, of 1 / repeats of its
+            examples, or all of it.
         logs: The names of the reported terms.
     """
 
@@ -68,6 +70,7 @@ class Update:
     loss: Loss
     variables: Sequence[keras.Variable]
     repeats: int = 1
+    split: bool = False
     logs: tuple[str, ...] = ()
 
 
@@ -216,12 +219,13 @@ class GenerativeModel(keras.Model):
         for update in updates:
             variables = list(update.variables)
             optimizer = self._optimizers[update.name]
-            for _ in range(update.repeats):
+            for i in range(update.repeats):
+                part = _part(batch, i, update.repeats) if update.split else batch
                 (loss, terms), gradients = _value_and_gradients(
-                    functools.partial(self._total_loss, update, batch, True), variables
+                    functools.partial(self._total_loss, update, part, True), variables
                 )
                 _apply(optimizer, gradients, variables)
-                self._log(updates, update, loss, terms, batch)
+                self._log(updates, update, loss, terms, part)
         return self.get_metrics_result()
 
     def _test_program(self, data: Any) -> dict[str, Tensor]:
@@ -268,6 +272,14 @@ class GenerativeModel(keras.Model):
 
         def test_step(self, data):  # type: ignore[misc]
             return self._test_program(data)
+
+
+def _part(batch: Batch, i: int, parts: int) -> Batch:
+    """The i-th of equal parts of a batch; what does not divide is left out."""
+    if parts == 1:
+        return batch
+    size = ops.shape(next(iter(batch.values())))[0] // parts
+    return {name: value[i * size : (i + 1) * size] for name, value in batch.items()}
 
 
 def _loss_name(update: Update, updates: Sequence[Update]) -> str:

@@ -2,6 +2,7 @@
 numbers, a decoder maps vectors to images of `channels` numbers a pixel."""
 
 from keras_gen.networks.conv import conv_decoder, conv_encoder, pooled_encoder
+from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.tied import TiedDecoder
@@ -12,6 +13,8 @@ __all__ = [
     "bias_free_unet",
     "conv_decoder",
     "conv_encoder",
+    "dcgan_discriminator",
+    "dcgan_generator",
     "mlp_decoder",
     "mlp_encoder",
     "pooled_encoder",

@@ -1,0 +1,348 @@
+"""GANs: losses against constants, penalties against closed forms, and what trains where."""
+
+import keras
+import numpy as np
+import pytest
+from harness import check_model
+from keras import layers, ops
+
+from keras_gen.adversarial import (
+    GAN,
+    R1,
+    GradientPenalty,
+    InstanceNoise,
+    LabelNoise,
+    losses,
+    penalties,
+)
+from keras_gen.engine import grad, to_numpy
+from keras_gen.errors import InputError
+from keras_gen.layers import SpectralConv2D, SpectralDense
+from keras_gen.networks import dcgan_discriminator, dcgan_generator
+
+SHAPE = (8, 8, 1)
+
+
+def gan(classes=None, norm="batch", **kwargs):
+    generator = dcgan_generator(5, SHAPE, 4, classes)
+    bias = kwargs.get("loss") != "wasserstein"
+    discriminator = dcgan_discriminator(SHAPE, 4, norm, classes, bias)
+    return GAN(generator, discriminator, classes=classes, **kwargs)
+
+
+def batch(digits, n=24):
+    return {"image": digits.train.floats(slice(0, n)), "label": digits.train.labels[:n]}
+
+
+class TestLosses:
+    """Scores 1 and -2 of real pictures, 0.5 and -1 of made ones."""
+
+    EXPECTED = {
+        "minimax": (np.log1p(np.exp([-1, 2])), np.log1p(np.exp([0.5, -1])), -np.log1p(np.exp([0.5, -1]))),
+        "non-saturating": (
+            np.log1p(np.exp([-1, 2])),
+            np.log1p(np.exp([0.5, -1])),
+            np.log1p(np.exp([-0.5, 1])),
+        ),
+        "least-squares": ([0, 4.5], [0.125, 0.5], [0.125, 2]),
+        "hinge": ([0, 3], [1.5, 0], [-0.5, 1]),
+        "wasserstein": ([-1, 2], [0.5, -1], [-0.5, 1]),
+    }
+
+    @pytest.mark.parametrize("name", list(losses.LOSSES))
+    def test_constants(self, name):
+        loss = losses.get(name)
+        real, made = ops.convert_to_tensor([1.0, -2.0]), ops.convert_to_tensor([0.5, -1.0])
+        found = [loss.real(real), loss.fake(made), loss.generator(made)]
+        for value, expected in zip(found, self.EXPECTED[name], strict=True):
+            np.testing.assert_allclose(to_numpy(value), expected, rtol=1e-5, atol=1e-6)
+        of_real, of_made, _ = self.EXPECTED[name]
+        total = float(to_numpy(loss.discriminator(real, made)))
+        assert total == pytest.approx(np.mean(of_real) + np.mean(of_made), rel=1e-5)
+        copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+        assert type(copy) is type(loss)
+
+    def test_soft_labels_are_those_of_cross_entropy_and_least_squares(self):
+        d = ops.convert_to_tensor([0.7, -0.3])
+        t = ops.convert_to_tensor([0.9, 0.2])
+        cross = losses.NonSaturating()
+        soft = to_numpy(t * cross.real(d) + (1 - t) * cross.fake(d))
+        p = 1 / (1 + np.exp(-np.array([0.7, -0.3])))
+        target = np.array([0.9, 0.2])
+        expected = -(target * np.log(p) + (1 - target) * np.log(1 - p))
+        np.testing.assert_allclose(soft, expected, rtol=1e-5)
+        squares = losses.LeastSquares()
+        slope = grad(lambda d: t * squares.real(d) + (1 - t) * squares.fake(d))(d)
+        np.testing.assert_allclose(to_numpy(slope), np.array([0.7, -0.3]) - target, rtol=1e-5)
+
+    def test_both_cross_entropies_have_one_stationary_point(self):
+        """Where D cannot tell (d = 0) their generator gradients point the same way, elsewhere too."""
+        d = ops.convert_to_tensor(np.linspace(-3, 3, 7).astype("float32"))
+        slopes = [to_numpy(grad(losses.get(n).generator)(d)) for n in ("minimax", "non-saturating")]
+        assert (slopes[0] < 0).all() and (slopes[1] < 0).all()
+        np.testing.assert_allclose(slopes[0][3], slopes[1][3], rtol=1e-6)
+
+    def test_refused(self):
+        with pytest.raises(InputError, match="non-saturating, minimax.*'wgan'"):
+            losses.get("wgan")
+
+
+class TestPenalties:
+    def test_a_linear_score(self):
+        """For D(x) = a . x the slope is a everywhere."""
+        a = np.random.default_rng(0).normal(size=(4, 4, 1)).astype("float32")
+        score = lambda x: ops.sum(x * ops.convert_to_tensor(a), axis=(1, 2, 3))  # noqa: E731
+        rng = np.random.default_rng(1)
+        real, made = (ops.convert_to_tensor(rng.normal(size=(6, 4, 4, 1)).astype("float32")) for _ in "ab")
+        mix = ops.convert_to_tensor(rng.random(6).astype("float32"))
+        norm = np.linalg.norm(a)
+        for penalty, expected in (
+            (GradientPenalty(10.0), 10 * (norm - 1) ** 2),
+            (GradientPenalty(3.0, centre=0.0), 3 * norm**2),
+            (R1(10.0), 5 * norm**2),
+        ):
+            assert float(to_numpy(penalty(score, real, made, mix))) == pytest.approx(expected, rel=1e-5)
+
+    def test_where(self):
+        """R1 at real pictures, the other between. For D(x) = |x|^2 / 2 the slope is x."""
+        score = lambda x: 0.5 * ops.sum(x * x, axis=(1, 2, 3))  # noqa: E731
+        real = ops.full((2, 1, 1, 1), 3.0)
+        made = ops.full((2, 1, 1, 1), 1.0)
+        assert float(to_numpy(R1(2.0)(score, real, made, None))) == pytest.approx(9)
+        mix = ops.convert_to_tensor(np.array([0.5, 1.0], "float32"))
+        found = float(to_numpy(GradientPenalty(1.0)(score, real, made, mix)))
+        assert found == pytest.approx(np.mean([(2 - 1) ** 2, (3 - 1) ** 2]), rel=1e-5)
+
+    def test_parse(self):
+        assert penalties.parse("none") is None
+        assert (penalties.parse("gp0:5").weight, penalties.parse("gp0:5").centre) == (5, 0)
+        assert isinstance(penalties.parse("r1"), R1)
+        for text in ("l2", "gp:x"):
+            with pytest.raises(InputError, match="none, gp, gp0 or r1"):
+                penalties.parse(text)
+        with pytest.raises(InputError, match="weight of 0 or more"):
+            penalties.parse("r1:-1")
+
+
+class TestSpectral:
+    @pytest.mark.parametrize("kind", ["dense", "conv"])
+    def test_largest_singular_value(self, kind):
+        """1 after some calls in training, by SVD; nothing moves outside of training."""
+        rng = np.random.default_rng(0)
+        if kind == "dense":
+            layer, x = SpectralDense(7), rng.normal(size=(3, 12)).astype("float32")
+        else:
+            layer, x = (
+                SpectralConv2D(6, 4, 2, padding="same"),
+                rng.normal(size=(2, 8, 8, 3)).astype("float32"),
+            )
+        layer(x)
+        layer._kernel.assign(3 * rng.normal(size=layer._kernel.shape))
+        kernel = to_numpy(layer._kernel.value)
+        for _ in range(60):
+            layer(x, training=True)
+        normalised = to_numpy(layer.normalised_kernel(training=False))
+        found = np.linalg.svd(normalised.reshape(-1, normalised.shape[-1]), compute_uv=False)[0]
+        assert found == pytest.approx(1, abs=1e-3)
+        np.testing.assert_array_equal(to_numpy(layer._kernel.value), kernel)
+        before = to_numpy(layer.direction.value)
+        first = to_numpy(layer(x))
+        np.testing.assert_array_equal(to_numpy(layer(x)), first)
+        np.testing.assert_array_equal(to_numpy(layer.direction.value), before)
+
+    def test_is_the_plain_layer_over_sigma(self):
+        x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+        layer = SpectralConv2D(6, 3, 1, padding="same", activation="tanh")
+        for _ in range(60):
+            layer(x, training=True)
+        plain = layers.Conv2D(6, 3, 1, padding="same", activation="tanh")
+        plain(x)
+        plain.set_weights([to_numpy(layer.normalised_kernel(False)), to_numpy(layer.bias.value)])
+        np.testing.assert_allclose(to_numpy(layer(x)), to_numpy(plain(x)), atol=1e-5)
+
+    def test_gradient(self):
+        """Of the quotient, not of the kernel at a fixed sigma: scaling the kernel changes nothing."""
+        layer = SpectralDense(4, use_bias=False)
+        x = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+        for _ in range(80):
+            layer(x, training=True)
+        kernel = to_numpy(layer._kernel.value)
+
+        def output(kernel):
+            with keras.StatelessScope([(layer._kernel, kernel)]):
+                return ops.sum(layer(ops.convert_to_tensor(x)) ** 2)
+
+        slope = to_numpy(grad(output)(ops.convert_to_tensor(kernel)))
+        assert abs((slope * kernel).sum()) < 1e-3 * np.abs(slope * kernel).sum()
+
+
+class TestGAN:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"ema": 0.9, "label_noise": LabelNoise(0.1, random=True, flip=0.05)},
+            {"classes": 10, "norm": "spectral", "loss": "least-squares"},
+            {
+                "norm": "layer",
+                "loss": "wasserstein",
+                "penalty": GradientPenalty(),
+                "critic_steps": 3,
+                "instance_noise": InstanceNoise(0.2, 100),
+            },
+        ],
+        ids=["dcgan", "conditional", "wgan-gp"],
+    )
+    def test_check_model(self, settings, digits, tmp_path):
+        given = batch(digits)
+        if "classes" not in settings:
+            del given["label"]
+        check_model(lambda: gan(**settings), given, tmp_path)
+
+    def test_each_update_leaves_the_other_network_alone(self, digits):
+        """Bit for bit, statistics aside."""
+
+        class Half(GAN):
+            only = "discriminator"
+
+            def updates(self):
+                return [u for u in super().updates() if u.name == self.only]
+
+        for only in ("discriminator", "generator"):
+            model = Half(dcgan_generator(5, SHAPE, 4), dcgan_discriminator(SHAPE, 4))
+            model.only = only
+            model.compile("sgd")
+            weights = lambda network: [to_numpy(v.value).copy() for v in network.trainable_variables]  # noqa: E731
+            before = {name: weights(getattr(model, name)) for name in ("discriminator", "generator")}
+            model.fit({"image": batch(digits)["image"]}, batch_size=24, epochs=2, verbose=0)
+            for name, old in before.items():
+                same = [np.array_equal(a, b) for a, b in zip(weights(getattr(model, name)), old, strict=True)]
+                assert all(same) if name != only else not any(same), (only, name)
+
+    def test_each_critic_step_sees_its_own_pictures(self, digits):
+        seen = []
+
+        class Watched(GAN):
+            def _discriminator_loss(self, batch, training):
+                seen.append(to_numpy(batch["image"]))
+                return super()._discriminator_loss(batch, training)
+
+            def draw(self, n):
+                seen.append(int(n))
+                return super().draw(n)
+
+        model = Watched(dcgan_generator(5, SHAPE, 4), dcgan_discriminator(SHAPE, 4, "none"), critic_steps=3)
+        model.compile("adam", run_eagerly=True, jit_compile=False)
+        images = batch(digits, 24)["image"]
+        model._train_program({"image": ops.convert_to_tensor(images)})
+        parts = [part for part in seen if not isinstance(part, int)]
+        np.testing.assert_array_equal(np.concatenate(parts), images)
+        assert [part for part in seen if isinstance(part, int)] == [8, 8, 8, 8]
+
+    def test_moving_average(self, digits):
+        """In closed form, and the samples are its own."""
+        model = gan(ema=0.5)
+        model.compile(keras.optimizers.SGD(0.1))
+        expected = model.generator.get_weights()
+        assert all(np.array_equal(a, b) for a, b in zip(expected, model.average.get_weights(), strict=True))
+        data = {"image": batch(digits)["image"]}
+        trail = []
+        for _ in range(3):
+            # the average takes in the weights that the step begins with
+            trail.append([to_numpy(v.value).copy() for v in model.generator.trainable_variables])
+            model.fit(data, batch_size=24, epochs=1, verbose=0, shuffle=False)
+        mean = trail[0]
+        for step, weights in enumerate(trail):
+            decay = min(0.5, (1 + step) / (10 + step))
+            mean = [decay * m + (1 - decay) * w for m, w in zip(mean, weights, strict=True)]
+        kernels = [
+            v for v in model.average.weights if v.path.split("/")[-1] in ("kernel", "gamma", "beta", "bias")
+        ]
+        for found, wanted in zip(kernels, mean, strict=True):
+            np.testing.assert_allclose(to_numpy(found.value), wanted, atol=1e-5)
+        codes = np.random.default_rng(0).normal(size=(2, 5)).astype("float32")
+        np.testing.assert_allclose(to_numpy(model.decode(codes)), to_numpy(model.average(codes)), atol=1e-6)
+
+    def test_conditions(self):
+        model = gan(classes=3)
+        one, other = (to_numpy(model.sample(4, condition=c, seed=1)) for c in (0, 2))
+        assert not np.allclose(one, other)
+        by_name = to_numpy(model.sample(4, condition=np.array([0, 2, 2, 0]), seed=1))
+        np.testing.assert_allclose(by_name, np.stack([one[0], other[1], other[2], one[3]]), atol=1e-6)
+        with pytest.raises(InputError, match="takes no condition"):
+            gan().sample(2, condition=1)
+
+    def test_refused(self):
+        with pytest.raises(InputError, match="without classes.*2 inputs"):
+            GAN(dcgan_generator(5, SHAPE, 4, 3), dcgan_discriminator(SHAPE, 4))
+        with pytest.raises(InputError, match="and labels, for 3 classes.*1 inputs"):
+            GAN(dcgan_generator(5, SHAPE, 4), dcgan_discriminator(SHAPE, 4), classes=3)
+        with pytest.raises(InputError, match="one score"):
+            GAN(dcgan_generator(5, (16, 16, 1), 4), dcgan_discriminator(SHAPE, 4))
+        with pytest.raises(InputError, match="in even numbers.*8x9"):
+            dcgan_generator(5, (8, 9, 1))
+        with pytest.raises(InputError, match="below a half"):
+            LabelNoise(0.5)
+        model = gan(classes=3)
+        model.compile("adam", run_eagerly=True, jit_compile=False)
+        with pytest.raises(InputError, match="batches with labels"):
+            model._train_program({"image": np.zeros((4, *SHAPE), "float32")})
+
+
+class TestNoise:
+    def test_labels(self):
+        generator = keras.random.SeedGenerator(1)
+        real, made = (to_numpy(x) for x in LabelNoise(0.1).labels(50, generator))
+        np.testing.assert_allclose(real, 0.9)
+        np.testing.assert_array_equal(made, 0)
+        real, made = (
+            to_numpy(x) for x in LabelNoise(0.2, two_sided=True, random=True).labels(4000, generator)
+        )
+        for blur in (1 - real, made):
+            assert 0 <= blur.min() < 0.01 and 0.19 < blur.max() <= 0.2
+            assert blur.mean() == pytest.approx(0.1, abs=0.01)
+        real, made = (to_numpy(x) for x in LabelNoise(0.1, flip=0.25).labels(4000, generator))
+        assert set(np.round(real, 3)) == {np.float32(0.9), np.float32(0.1)}
+        assert (real < 0.5).mean() == pytest.approx(0.25, abs=0.04)
+        assert (made > 0.5).mean() == pytest.approx(0.25, abs=0.04)
+
+    def test_instance_noise_fades(self):
+        noise = InstanceNoise(0.4, 100)
+        assert [float(to_numpy(noise.sigma_at(s))) for s in (0, 50, 100, 500)] == pytest.approx(
+            [0.4, 0.2, 0, 0]
+        )
+
+
+class Slope(layers.Layer):
+    """D(x) = slope x."""
+
+    def build(self, shape):
+        self.slope = self.add_weight(shape=(), initializer=keras.initializers.Constant(1.0), name="slope")
+
+    def call(self, x):
+        return self.slope * x
+
+
+class Place(layers.Layer):
+    """G(z) = place."""
+
+    def build(self, shape):
+        self.place = self.add_weight(shape=(), initializer=keras.initializers.Constant(1.0), name="place")
+
+    def call(self, z):
+        return 0.0 * z + self.place
+
+
+@pytest.mark.parametrize(("penalty", "converges"), [(None, False), (R1(1.0), True)], ids=["plain", "r1"])
+def test_dirac_gan(penalty, converges):
+    """Mescheder et al. 2018, figure 1: real data at 0; R1 brings the generator there, alone it circles."""
+    generator, discriminator = (
+        keras.Sequential([keras.Input((1,)), layer], name=name)
+        for layer, name in ((Place(), "generator"), (Slope(), "discriminator"))
+    )
+    model = GAN(generator, discriminator, "minimax", penalty, data_key="features")
+    model.compile(keras.optimizers.SGD(0.2))
+    data = {"features": np.zeros((400, 1), "float32")}
+    model.fit(data, batch_size=4, epochs=4, verbose=0)
+    place, slope = (float(to_numpy(n.trainable_variables[0].value)) for n in (generator, discriminator))
+    distance = np.hypot(place, slope)
+    assert distance < 0.01 if converges else distance > 1, distance
