@@ -25,6 +25,23 @@ def prepared() -> list[str]:
     return sorted({p.parent.parent.name for p in root.glob("*/**/dataset_info.json")})
 
 
+LICENCES = {
+    "mnist": "MNIST, Y. LeCun, C. Cortes and C. Burges, 1998, from NIST data; commonly given as "
+    "CC BY-SA 3.0.",
+    "fashion_mnist": "Fashion-MNIST, H. Xiao, K. Rasul and R. Vollgraf, 2017, arXiv:1708.07747; MIT licence, "
+    "(c) 2017 Zalando SE.",
+    "cifar10": "CIFAR-10, A. Krizhevsky, 2009, Learning Multiple Layers of Features from Tiny Images; no "
+    "licence stated.",
+}
+"""Of the commonest datasets: TFDS states none for them."""
+
+
+def licence(name: str) -> str:
+    """Origin and licence of a TFDS dataset, where known."""
+    plain = os.path.basename(os.path.normpath(name)).partition(":")[0].partition("/")[0]
+    return LICENCES.get(plain, LICENCES["cifar10"] if plain.startswith("cifar10_") else "")
+
+
 def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]:
     """Yield `(split, images, labels, classes)` for the train and, where there is one, test split.
 

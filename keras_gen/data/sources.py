@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from keras_gen.data.arrays import checked_images, resized
-from keras_gen.data.datasets import read_tfds
+from keras_gen.data.datasets import licence, read_tfds
 from keras_gen.data.examples import Examples
 from keras_gen.data.folder import read_folder
 from keras_gen.errors import InputError
@@ -229,7 +229,7 @@ def _pictures(array: np.ndarray, origin: str, labels: np.ndarray | None) -> Imag
 
 def _from_tfds(name: str, image_size: int | None, limit: int | None, seed: int) -> Splits:
     parts = {
-        role: ImageData(name, images, labels, classes)
+        role: ImageData(name, images, labels, classes, licence(name))
         for role, images, labels, classes in read_tfds(name, image_size, limit)
     }
     if "test" in parts:
