@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from keras_gen.data import Batches, ImageData, Splits
     from keras_gen.training import Run
 
+RATE = 1e-3
 STEPS = 6000
 """A run is so many steps long if nobody says how many epochs."""
 
@@ -33,8 +34,8 @@ class TrainingOptions:
     """Pictures in a step."""
     optimizer: Literal["adam", "nadam", "adamw", "sgd"] = "adam"
     """What moves the weights."""
-    learning_rate: float = 1e-3
-    """Of the optimizer."""
+    learning_rate: float | None = None
+    """Of the optimizer; default: 1e-3, for GANs 2e-4."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate; cosine: down to 0 at the last epoch."""
     seed: int = 0
@@ -90,7 +91,7 @@ def begin(task: str, options: Options) -> "tuple[Options, Run | None]":
             raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
     for name in ("activation", "code_activation"):
         _check_activation(getattr(options, name, "relu"))
-    if not options.learning_rate > 0:
+    if options.learning_rate is not None and not options.learning_rate > 0:
         raise InputError(f"Expected a positive learning rate. Received: {options.learning_rate}.")
     if options.epochs is not None and options.epochs < 1:
         raise InputError(f"Expected 1 epoch or more. Received: {options.epochs}.")
@@ -169,14 +170,19 @@ def compile_model(model: "keras.Model", options: TrainingOptions, epochs: int, s
     """Compile with the optimizer and the schedule that the options name."""
     import keras
 
-    rate: Any = options.learning_rate
+    rate: Any = options.learning_rate or RATE
     if options.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
     optimizer = keras.optimizers.get(
-        {"class_name": options.optimizer, "config": {"learning_rate": options.learning_rate}}
+        {"class_name": options.optimizer, "config": {"learning_rate": options.learning_rate or RATE}}
     )
     optimizer = type(optimizer)(learning_rate=rate)
-    model.compile(optimizer, steps_per_execution=max(d for d in range(1, 21) if steps % d == 0))
+    model.compile(optimizer, steps_per_execution=steps_at_once(steps))
+
+
+def steps_at_once(steps: int) -> int:
+    """Steps of an execution: up to 20, and a whole number of executions in an epoch."""
+    return max(d for d in range(1, 21) if steps % d == 0)
 
 
 def open_run(task: str, options: TrainingOptions, run: "Run | None", data: "ImageData") -> "Run":

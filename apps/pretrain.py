@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from apps._main import main
 from apps._training import (
+    RATE,
     TrainingOptions,
     begin,
     card_of_data,
@@ -240,7 +241,7 @@ class _Trainable:
         from keras_gen.semisupervised import Classifier
 
         self.model: Classifier = Classifier(encoder, classes, seed=options.seed, **kwargs)
-        rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.steps)
+        rate = keras.optimizers.schedules.CosineDecay(options.learning_rate or RATE, options.steps)
         self.model.compile(keras.optimizers.Adam(rate))
         self.state = [*self.model.variables, *self.model.optimizer.variables]
         self.start = [to_numpy(v.value).copy() for v in self.state]

@@ -468,6 +468,28 @@ def compiled(method: Callable) -> Callable:
     return call
 
 
+def gradient_norms(model: GenerativeModel, batch: Batch) -> dict[str, float]:
+    """The Euclidean norm of each update's gradient on a batch; nothing is moved, or drawn for good."""
+    names = tuple(sorted(batch))
+    norms = to_numpy(_gradient_norms(model, *(batch[name] for name in names), names=names))
+    return {update.name: float(norm) for update, norm in zip(model.updates(), norms, strict=True)}
+
+
+@compiled
+def _gradient_norms(model: GenerativeModel, *tensors, names):
+    batch = dict(zip(names, tensors, strict=True))
+    allowed = torch.enable_grad() if BACKEND == "torch" else contextlib.nullcontext()
+    norms = []
+    with _Scope(), allowed:  # layers assign statistics and seeds: forgotten with the scope
+        for update in model.updates():
+            part = _part(batch, 0, update.repeats) if update.split else batch
+            loss = functools.partial(model._total_loss, update, part, True)
+            _, gradients = _value_and_gradients(loss, list(update.variables))
+            squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients]
+            norms.append(ops.sqrt(ops.sum(ops.stack(squares))))
+    return ops.stack(norms)
+
+
 def without_gradient(method: Callable) -> Callable:
     """Decorator: the method's result is never differentiated. PyTorch must be told, others not."""
     if BACKEND != "torch":

@@ -203,6 +203,12 @@ class TestNeighbours:
         found = metrics.precision_recall_density_coverage(real, np.repeat(real[:1], 300, axis=0))
         assert found.recall < 0.01 and found.coverage < 0.06
 
+    def test_mean_distance(self):
+        x = normal(300, 6)
+        expected = np.mean([np.linalg.norm(x[i] - x[j]) for i in range(300) for j in range(300) if i != j])
+        assert metrics.mean_distance(x) == pytest.approx(expected)
+        assert metrics.mean_distance(np.repeat(x[:1], 9, axis=0)) == pytest.approx(0, abs=1e-6)
+
     def test_memorisation(self):
         train, held_out, fresh = normal(2000, 6, 1), normal(500, 6, 2), normal(500, 6, 3)
         copied = train[:500] + 1e-3 * normal(500, 6, 4)

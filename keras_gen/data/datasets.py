@@ -38,8 +38,11 @@ LICENCES = {
 
 def licence(name: str) -> str:
     """Origin and licence of a TFDS dataset, where known."""
-    plain = os.path.basename(os.path.normpath(name)).partition(":")[0].partition("/")[0]
-    return LICENCES.get(plain, LICENCES["cifar10"] if plain.startswith("cifar10_") else "")
+    for part in reversed(os.path.normpath(name).split(os.sep)):
+        plain = part.partition(":")[0].removesuffix("_subset")
+        if plain in LICENCES:
+            return LICENCES[plain]
+    return ""
 
 
 def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]:

@@ -20,7 +20,12 @@ from keras_gen.metrics.features import (
 from keras_gen.metrics.frechet import Moments, frechet_distance, frechet_of_moments
 from keras_gen.metrics.kernel import Estimate, cubic_kernel, kernel_distance
 from keras_gen.metrics.likelihood import bits_per_dim
-from keras_gen.metrics.neighbours import memorisation, nearest, precision_recall_density_coverage
+from keras_gen.metrics.neighbours import (
+    mean_distance,
+    memorisation,
+    nearest,
+    precision_recall_density_coverage,
+)
 from keras_gen.metrics.pictures import psnr, ssim
 from keras_gen.metrics.streaming import PSNR, SSIM, FrechetDistance, KernelDistance
 
@@ -50,6 +55,7 @@ __all__ = [
     "histogram_divergence",
     "kernel_distance",
     "load_features",
+    "mean_distance",
     "memorisation",
     "nearest",
     "precision_recall_density_coverage",

@@ -30,6 +30,7 @@ MEASURES = {
     "recall": Measure("recall", "higher"),
     "density": Measure("density", "higher"),
     "coverage": Measure("coverage", "higher"),
+    "diversity": Measure("mean distance of two, over that of real ones", "1"),
     "class_score": Measure("{score}", "higher"),
     "class_divergence": Measure("class histogram, KL in nats", "lower"),
     "classes_hit": Measure("classes hit", "higher"),
@@ -58,6 +59,8 @@ def compare(real: Extracted, made: Extracted, k: int = 5) -> dict[str, Estimate]
         "kernel": kernel.kernel_distance(real.vectors, made.vectors),
         **{name: Estimate(value, nothing) for name, value in manifold._asdict().items()},
     }
+    apart = neighbours.mean_distance(made.vectors) / max(neighbours.mean_distance(real.vectors), 1e-12)
+    found["diversity"] = Estimate(apart, nothing)
     if real.probabilities is not None and made.probabilities is not None:
         of_real = classes.class_histogram(real.probabilities)
         of_made = classes.class_histogram(made.probabilities)

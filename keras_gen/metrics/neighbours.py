@@ -68,6 +68,15 @@ def nearest(queries: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray,
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(among).kneighbors(queries)
 
 
+def mean_distance(vectors: np.ndarray, most: int = 2000) -> float:
+    """The mean distance of two of the vectors (n, d), of the first 2,000 at most: 0 at collapse."""
+    from sklearn.metrics import pairwise_distances
+
+    check_vectors(vectors, least=2)
+    n = min(len(vectors), most)
+    return float(pairwise_distances(vectors[:n]).sum() / (n * (n - 1)))
+
+
 class Memorisation(NamedTuple):
     ratio: float
     """Median distance of what was made to its nearest training picture, over that of held-out pictures."""

@@ -1,0 +1,175 @@
+"""Adversarial networks in apps.generate: how they are built and trained, and what they are shown by."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    from apps.generate import Options
+    from keras_gen.adversarial import GAN
+    from keras_gen.data import Batches, Splits
+    from keras_gen.metrics import SampleQuality
+    from keras_gen.training import Run
+
+LATENT_DIM = 100
+PRESETS: dict[str, dict[str, Any]] = {
+    # Radford et al. 2016
+    "gan": {"loss": "non-saturating", "penalty": "none", "critic_steps": 1},
+    "cgan": {"loss": "non-saturating", "penalty": "none", "critic_steps": 1},
+    # Gulrajani et al. 2017, algorithm 1
+    "wgan-gp": {"loss": "wasserstein", "penalty": "gp:10", "critic_steps": 5},
+    # Miyato et al. 2018
+    "sngan": {"loss": "hinge", "penalty": "none", "critic_steps": 1},
+}
+NORMS = {"gan": "batch", "cgan": "batch", "wgan-gp": "layer", "sngan": "spectral"}
+BETAS = {"gan": (0.5, 0.999), "cgan": (0.5, 0.999), "wgan-gp": (0.0, 0.9), "sngan": (0.0, 0.9)}
+RATE = 2e-4
+
+
+def checked(options: "Options") -> "Options":
+    """The options with their defaults for this model."""
+    from keras_gen.adversarial import penalties
+    from keras_gen.errors import InputError
+
+    given = {name: getattr(options, name) for name in PRESETS[options.model]}
+    options = replace(
+        options, **{name: PRESETS[options.model][name] for name, value in given.items() if value is None}
+    )
+    assert options.critic_steps is not None and options.penalty is not None
+    for name, value in (("critic_steps", options.critic_steps), ("filters", options.filters)):
+        if value < 1:
+            raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
+    if options.binarize != "none":
+        raise InputError("Expected --binarize of a VAE alone. Received: a GAN, whose pixels are continuous.")
+    rate = options.critic_learning_rate
+    if rate is not None and not rate > 0:
+        raise InputError(f"Expected a positive critic learning rate. Received: {rate}.")
+    penalties.parse(options.penalty)
+    return options
+
+
+def pictures_a_step(options: "Options") -> int:
+    return options.batch_size * (options.critic_steps or 1)
+
+
+def build(options: "Options", splits: "Splits") -> "GAN":
+    from apps._training import class_counts
+    from keras_gen import networks
+    from keras_gen.adversarial import GAN, InstanceNoise, LabelNoise, penalties
+    from keras_gen.errors import InputError
+
+    shape, norm = splits.train.shape, NORMS[options.model]
+    classes = len(class_counts(splits)) if options.model == "cgan" else None
+    if len(splits.train) < pictures_a_step(options):
+        raise InputError(
+            f"Expected {pictures_a_step(options)} training pictures or more, for a step of "
+            f"{options.critic_steps} discriminator updates on {options.batch_size} each. "
+            f"Received: {len(splits.train)}. Lower --batch-size."
+        )
+    noise = None
+    if options.label_smoothing or options.label_flips:
+        noise = LabelNoise(options.label_smoothing, random=options.random_smoothing, flip=options.label_flips)
+    # nothing depends on the number of steps but the fading of this noise
+    instance_noise = None
+    if options.instance_noise:
+        steps = (options.epochs or 1) * (len(splits.train) // pictures_a_step(options))
+        instance_noise = InstanceNoise(options.instance_noise, max(1, steps // 2))
+    return GAN(
+        networks.dcgan_generator(options.latent_dim or LATENT_DIM, shape, options.filters, classes),
+        networks.dcgan_discriminator(shape, options.filters, norm, classes, options.loss != "wasserstein"),
+        options.loss or "non-saturating",
+        penalties.parse(options.penalty or "none"),
+        options.critic_steps or 1,
+        noise,
+        instance_noise,
+        options.ema,
+        classes,
+        options.seed,
+    )
+
+
+def compiled(model: "GAN", options: "Options", epochs: int, steps: int) -> None:
+    """An Adam for each network, with the betas of the papers."""
+    import keras
+
+    from apps._training import steps_at_once
+
+    beta_1, beta_2 = BETAS[options.model]
+    rate = options.learning_rate or RATE
+    rates = {"discriminator": options.critic_learning_rate or rate, "generator": rate}
+    updates = {"discriminator": model.critic_steps, "generator": 1}
+    optimizers = {}
+    for name, value in rates.items():
+        schedule: Any = value
+        if options.schedule == "cosine":
+            schedule = keras.optimizers.schedules.CosineDecay(value, epochs * steps * updates[name])
+        optimizers[name] = keras.optimizers.Adam(schedule, beta_1, beta_2)
+    model.compile(optimizers, steps_per_execution=steps_at_once(steps))
+
+
+def quality_every(options: "Options", epochs: int) -> int:
+    return max(1, epochs // 10)
+
+
+def watchers(run: "Run", training: "Batches", quality: "SampleQuality | None") -> list:
+    from keras_gen.adversarial.watch import Watch
+
+    return [Watch(training[0], run.path, quality)]
+
+
+def usage(model: "GAN") -> list[str]:
+    """Lines of Python for the card."""
+    if model.classes is None:
+        return [
+            "again = model.decode(code=codes)           # standard normal",
+            "score = model.score(image=images)",
+        ]
+    return [
+        "sevens = model.sample_class(label=[7, 7, 7], seed=0)",
+        "again = model.decode(code=codes, label=labels)",
+    ]
+
+
+def finished(
+    run: "Run", model: "GAN", splits: "Splits", held_out: "Batches", options: "Options"
+) -> tuple[dict[str, str], list[str], str]:
+    """Pictures and numbers of a trained model: metrics, files, and what the numbers hold for."""
+    import numpy as np
+
+    from keras_gen import plots
+    from keras_gen.adversarial.gan import codes_of
+    from keras_gen.engine import to_numpy
+
+    files = ["walk.png", "watch.csv"]
+    rows, steps = 8, 12
+    codes = codes_of(2 * rows, model.latent_dim, options.seed)
+    path = plots.interpolations(codes[:rows], codes[rows:], steps)
+    labels = None
+    if model.classes is not None:
+        labels = np.repeat(np.arange(rows) % model.classes, steps).astype("int32")
+        each = np.arange(model.classes, dtype="int32")
+        same = codes_of(10, model.latent_dim, options.seed)
+        grid = to_numpy(model.decode(np.repeat(same, len(each), axis=0), np.tile(each, 10)))
+        plots.save(plots.grid(grid, len(each)), run.path / "classes.png")
+        files.insert(0, "classes.png")
+    plots.save(plots.grid(to_numpy(model.decode(path, labels)), steps), run.path / "walk.png")
+    metrics = {}
+    quality = _best(run)
+    if quality:
+        metrics["best, of epoch"] = f"{quality['epoch']:.0f} (best.keras)"
+        for name in ("frechet", "precision", "recall", "coverage"):
+            metrics[f"{name}, there"] = f"{quality[name]:.4g}"
+    protocol = f"loss {options.loss}, penalty {options.penalty}, {options.critic_steps} critic steps; "
+    if quality:
+        protocol += f"quality of {quality['n']:.0f} drawn and as many held-out pictures; "
+    return metrics, files, protocol
+
+
+def _best(run: "Run") -> dict[str, float] | None:
+    import csv
+
+    path = run.path / "quality.csv"
+    if not path.exists():
+        return None
+    with open(path, newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    return min(rows, key=lambda row: row["frechet"])
