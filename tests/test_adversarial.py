@@ -15,7 +15,7 @@ from keras_gen.adversarial import (
     losses,
     penalties,
 )
-from keras_gen.engine import grad, to_numpy
+from keras_gen.engine import grad, gradient_norms, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.layers import SpectralConv2D, SpectralDense
 from keras_gen.networks import dcgan_discriminator, dcgan_generator
@@ -346,3 +346,118 @@ def test_dirac_gan(penalty, converges):
     place, slope = (float(to_numpy(n.trainable_variables[0].value)) for n in (generator, discriminator))
     distance = np.hypot(place, slope)
     assert distance < 0.01 if converges else distance > 1, distance
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("side", [8, 12, 28, 32, 64])
+    def test_sizes(self, side):
+        """Halved down to 4 pixels or a little more, and back to the same size."""
+        shape = (side, side, 3)
+        generator, discriminator = dcgan_generator(7, shape, 2), dcgan_discriminator(shape, 2)
+        assert generator.output_shape == (None, *shape)
+        assert discriminator.output_shape == (None, 1)
+        smallest = min(layer.output.shape[1] for layer in generator.layers if len(layer.output.shape) == 4)
+        assert 4 <= smallest < 8 or smallest % 2
+
+    def test_the_guidelines(self):
+        """No normalisation at the generator's output, nor at the discriminator's input; kernels of 4."""
+        generator, discriminator = dcgan_generator(7, (16, 16, 1), 4), dcgan_discriminator((16, 16, 1), 4)
+        kinds = [type(layer).__name__ for layer in generator.layers]
+        assert kinds[-2:] == ["ReLU", "Conv2DTranspose"]
+        assert kinds.count("BatchNormalization") == 2
+        kinds = [type(layer).__name__ for layer in discriminator.layers]
+        assert kinds[1:3] == ["Conv2D", "LeakyReLU"] and kinds.count("BatchNormalization") == 1
+        for layer in [*generator.layers, *discriminator.layers]:
+            if "Conv" in type(layer).__name__:
+                assert layer.kernel_size == (4, 4) and layer.strides == (2, 2)
+                assert to_numpy(layer.kernel.value).std() == pytest.approx(0.02, rel=0.3)
+
+    def test_projection(self):
+        """The label adds the product of its embedding and the features, and nothing else."""
+        network = dcgan_discriminator(SHAPE, 4, "none", 3)
+        images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
+        embedding = next(layer for layer in network.layers if isinstance(layer, layers.Embedding))
+        embedding.set_weights([np.zeros(embedding.get_weights()[0].shape)])
+        scores = [to_numpy(network([images, np.full(2, c, "int32")])) for c in range(3)]
+        np.testing.assert_allclose(scores[0], scores[2], atol=1e-6)
+
+
+class TestWatch:
+    def rows(self, **last):
+        row = {"real_score": 1.0, "made_score": -1.0, "coverage": 0.6, "diversity": 0.9}
+        row |= {"discriminator_gradient": 2.0, "generator_gradient": 0.5}
+        return [{"epoch": e, **row} for e in (1, 2, 3)] + [{"epoch": 4, **row, **last}]
+
+    @pytest.mark.parametrize(
+        ("last", "kind", "words"),
+        [
+            ({}, None, ""),
+            ({"coverage": 0.05}, "collapse", "cover 0.050 of the real pictures, after 0.600"),
+            ({"coverage": 0.4, "diversity": 0.1}, "collapse", "differ 0.10 times"),
+            ({"generator_gradient": 1e-5}, "generator dead", "the discriminator has won"),
+            ({"discriminator_gradient": 1e-4}, "discriminator dead", "the generator has won"),
+            ({"discriminator_gradient": 3000.0}, "divergence", "usually 2"),
+            ({"made_score": -5e4}, "divergence", "mean scores of 1 for real and -5e+04"),
+        ],
+    )
+    def test_alarms(self, last, kind, words):
+        from keras_gen.adversarial.watch import alarms
+
+        found = alarms(self.rows(**last))
+        assert set(found) == ({kind} if kind else set())
+        assert words in found.get(kind, "")
+
+    def test_coverage_that_never_was_is_no_collapse(self):
+        from keras_gen.adversarial.watch import alarms
+
+        rows = [
+            {"epoch": 1, "coverage": 0.05, "diversity": 0.9},
+            {"epoch": 2, "coverage": 0.005, "diversity": 0.9},
+        ]
+        assert not alarms(rows)
+
+    def test_a_generator_that_gives_one_picture(self, digits, tmp_path, caplog):
+        """Warned of once, with the place of the best model."""
+        from keras_gen.adversarial.watch import Watch
+        from keras_gen.metrics import Pixels, SampleQuality
+
+        class Broken(GAN):
+            epoch = 0
+
+            def sample(self, n, condition=None, seed=0):
+                if self.epoch < 2:
+                    return digits.train.floats(slice(0, n))
+                return np.repeat(digits.train.floats(slice(0, 1)), n, axis=0)
+
+        class Count(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                self.model.epoch = epoch
+
+        model = Broken(dcgan_generator(5, SHAPE, 4), dcgan_discriminator(SHAPE, 4))
+        model.compile("adam")
+        data = {"image": batch(digits)["image"]}
+        quality = SampleQuality(Pixels(), digits.test.levels()[:60], folder=tmp_path)
+        watch = Watch(data, tmp_path, quality)
+        model.fit(data, batch_size=24, epochs=4, verbose=0, callbacks=[Count(), quality, watch])
+        assert len(watch.rows) == 4 and {"coverage", "generator_gradient", "real_score"} <= set(watch.rows[0])
+        warnings = [record.getMessage() for record in caplog.records if "collapse" in record.getMessage()]
+        assert len(warnings) == 1 and warnings[0].startswith("epoch 3:")
+        assert "of epoch 1, is in best.keras" in warnings[0]
+        assert (tmp_path / "watch.csv").read_text().count("\n") == 5
+
+
+def test_gradient_norms(digits):
+    """Those of the step, and nothing of the model has moved."""
+    model = gan(norm="layer", loss="least-squares")
+    model.compile(keras.optimizers.SGD(1.0))
+    data = {"image": batch(digits)["image"]}
+    before = [to_numpy(v.value).copy() for v in model.variables]
+    norms = gradient_norms(model, data)
+    for variable, old in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable.value), old, variable.path)
+    old = [to_numpy(v.value).copy() for v in model.discriminator.trainable_variables]
+    model.fit(data, batch_size=24, epochs=1, verbose=0, shuffle=False)
+    # with a rate of 1 plain descent moves by the gradient itself
+    new = [to_numpy(v.value) for v in model.discriminator.trainable_variables]
+    moved = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(new, old, strict=True)))
+    assert norms["discriminator"] == pytest.approx(moved, rel=1e-3)
