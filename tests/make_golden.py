@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import small_gan
 
+from keras_gen.adversarial import GAN, GradientPenalty
 from keras_gen.autoencoders import Autoencoder, Denoiser, penalties
 from keras_gen.autoencoders.corruptions import Corruption
 from keras_gen.data import load
 from keras_gen.engine import to_numpy
 from keras_gen.hashing import SemanticHash
-from keras_gen.networks import mlp_decoder, mlp_encoder, unet
+from keras_gen.networks import dcgan_discriminator, dcgan_generator, mlp_decoder, mlp_encoder, unet
 from keras_gen.semisupervised import Classifier
 from keras_gen.variational import VAE
 
@@ -94,12 +95,52 @@ def autoencoder_step_losses(name: str, steps: int = 5) -> dict:
     return model.fit(batch, batch_size=32, epochs=steps, shuffle=False, verbose=0).history
 
 
+class KnownDraws(GAN):
+    """A GAN whose codes and mixtures are the same everywhere."""
+
+    def draw(self, n):
+        rng = np.random.default_rng(4)
+        codes, mix = rng.normal(size=(64, self.latent_dim)), rng.random(64)
+        return {
+            "codes": keras.ops.convert_to_tensor(codes.astype("float32"))[:n],
+            "mix": keras.ops.convert_to_tensor(mix.astype("float32"))[:n],
+        }
+
+
+def adversarial_steps(steps: int = 20) -> dict:
+    """What two GANs log at each of their alternating steps, and their statistics after the last."""
+    digits = load("digits").train
+    found = {}
+    for name, norm, loss, penalty, critic_steps in (
+        ("dcgan", "batch", "non-saturating", None, 1),
+        ("wgan-gp", "layer", "wasserstein", GradientPenalty(), 2),
+    ):
+        model = KnownDraws(
+            dcgan_generator(6, (8, 8, 1), 4),
+            dcgan_discriminator((8, 8, 1), 4, norm),
+            loss,
+            penalty,
+            critic_steps,
+            ema=0.9,
+        )
+        small_gan.set_known_weights(model)
+        model.average.set_weights(model.generator.get_weights())
+        model.compile({n: keras.optimizers.Adam(1e-3, 0.5) for n in ("discriminator", "generator")})
+        data = {"image": digits.floats(slice(0, 32))}
+        history = model.fit(data, batch_size=32, epochs=steps, shuffle=False, verbose=0).history
+        found |= {f"{name} {term}": values for term, values in history.items()}
+        statistics = [v for v in model.non_trainable_variables if "seed" not in v.path]
+        found[f"{name} statistics"] = [float(to_numpy(v.value).mean()) for v in statistics]
+    return found
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     backend = keras.backend.backend()
     keras.utils.set_random_seed(0)
     if backend == "tensorflow":
         losses = {"gan": small_gan.trained()[1], "vae": vae_step_losses()}
+        losses["adversarial"] = adversarial_steps()
         losses |= {name: autoencoder_step_losses(name) for name in autoencoder_family()}
         losses = {k: {n: [float(x) for x in v] for n, v in h.items()} for k, h in losses.items()}
         (GOLDEN / "losses.json").write_text(json.dumps(losses, indent=1) + "\n")

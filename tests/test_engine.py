@@ -56,6 +56,14 @@ class TestParity:
         for name, expected in GOLDEN["gan"].items():
             np.testing.assert_allclose(history[name], expected, atol=1e-4, err_msg=name)
 
+    def test_alternating_steps(self):
+        """Twenty of two GANs, with batch normalisation, a slope penalty and a moving average."""
+        found = make_golden.adversarial_steps()
+        assert set(found) == set(GOLDEN["adversarial"])
+        for name, expected in GOLDEN["adversarial"].items():
+            assert np.ptp(expected) > 1e-4, f"{name} tests nothing"
+            np.testing.assert_allclose(found[name], expected, atol=1e-4, err_msg=name)
+
     def test_vae(self):
         for name, logged in make_golden.vae_step_losses().items():
             np.testing.assert_allclose(logged, GOLDEN["vae"][name], rtol=1e-5, atol=1e-4)
