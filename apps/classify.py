@@ -38,7 +38,7 @@ class Options(TrainingOptions):
     dropout: float = 0.3
     """Share of the features left out in training."""
     distortion: str = "affine:0.1"
-    """Of every training picture, as --corruption of apps.autoencode; none: as they are."""
+    """Of every training picture, as --corruption of apps.autoencode (mirror:0.5); none: as they are."""
 
 
 def work(options: Options) -> None:

@@ -232,6 +232,27 @@ class TestNeighbours:
             metrics.frechet_distance(normal(50), normal(50)[None])
 
 
+class TestModes:
+    def test_the_grid_itself(self):
+        """99 % of a plane Gaussian lie within three standard deviations."""
+        from keras_gen.metrics.modes import grid_centres, grid_of_gaussians, modes
+
+        found = modes(grid_of_gaussians(2500, 0), grid_centres(), 0.05)
+        assert found.hit == 25 and found.quality == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+        assert found.divergence < 0.02
+
+    def test_by_hand(self):
+        from keras_gen.metrics.modes import modes
+
+        centres = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
+        samples = np.array([[0, 0.1], [0.02, 0], [1, 0], [0.5, 0.5]])
+        found = modes(samples, centres, 0.05)
+        assert found.hit == 2 and found.quality == 0.75
+        expected = 2 / 3 * np.log(8 / 3) + 1 / 3 * np.log(4 / 3)
+        assert found.divergence == pytest.approx(expected)
+        assert modes(samples[3:], centres, 0.05) == (0, 0.0, np.inf)
+
+
 class TestClasses:
     def test_score(self):
         """1 for one opinion of everything; the number of classes for sure and even ones."""

@@ -237,6 +237,21 @@ def _floor_and_rest(coordinate, size):
 
 
 @keras.saving.register_keras_serializable("keras_gen.corruptions")
+class Mirror(Corruption):
+    """Exchanges left and right of a picture with the chance `rate`."""
+
+    def __init__(self, rate: Strength = 0.5):
+        self.rate = _checked("rate", rate, 0, 1)
+
+    def apply(self, data, generator):
+        _require_pictures(data, self)
+        rate = _drawn(self.rate, data, generator)
+        shape = (ops.shape(data)[0], 1, 1, 1)
+        turned = keras.random.uniform(shape, dtype="float32", seed=generator) < rate
+        return ops.where(turned, ops.flip(data, axis=2), data)
+
+
+@keras.saving.register_keras_serializable("keras_gen.corruptions")
 class Downsampling(Corruption):
     """Averages squares of `factor` x `factor` pixels and draws each as one flat square."""
 
@@ -371,6 +386,7 @@ NAMES = {
     "salt": SaltAndPepper,
     "blur": Blur,
     "affine": Affine,
+    "mirror": Mirror,
     "downsampling": Downsampling,
     "jpeg": Jpeg,
 }
