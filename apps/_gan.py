@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from apps.generate import Options
-    from keras_gen.adversarial import GAN
+    from keras_gen.adversarial import GAN, VAEGAN
     from keras_gen.data import Batches, Splits
     from keras_gen.metrics import SampleQuality
     from keras_gen.training import Run
@@ -15,13 +15,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Radford et al. 2016
     "gan": {"loss": "non-saturating", "penalty": "none", "critic_steps": 1},
     "cgan": {"loss": "non-saturating", "penalty": "none", "critic_steps": 1},
+    # Larsen et al. 2016
+    "vae-gan": {"loss": "non-saturating", "penalty": "none", "critic_steps": 1},
     # Gulrajani et al. 2017, algorithm 1
     "wgan-gp": {"loss": "wasserstein", "penalty": "gp:10", "critic_steps": 5},
     # Miyato et al. 2018
     "sngan": {"loss": "hinge", "penalty": "none", "critic_steps": 1},
 }
-NORMS = {"gan": "batch", "cgan": "batch", "wgan-gp": "layer", "sngan": "spectral"}
-BETAS = {"gan": (0.5, 0.999), "cgan": (0.5, 0.999), "wgan-gp": (0.0, 0.9), "sngan": (0.0, 0.9)}
+NORMS = {"wgan-gp": "layer", "sngan": "spectral"}
+BETAS = {"wgan-gp": (0.0, 0.9), "sngan": (0.0, 0.9)}
 RATE = 2e-4
 
 
@@ -44,6 +46,15 @@ def checked(options: "Options") -> "Options":
     if rate is not None and not rate > 0:
         raise InputError(f"Expected a positive critic learning rate. Received: {rate}.")
     penalties.parse(options.penalty)
+    if options.model == "vae-gan":
+        unused = ("label_smoothing", "label_flips", "instance_noise", "penalty", "critic_steps")
+        asked = [name for name in unused if getattr(options, name) not in (0, 1, "none")]
+        if asked:
+            raise InputError(
+                "Expected options of the VAE-GAN. Received: "
+                + ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+                + ", which are those of plain GANs."
+            )
     return options
 
 
@@ -51,13 +62,37 @@ def pictures_a_step(options: "Options") -> int:
     return options.batch_size * (options.critic_steps or 1)
 
 
-def build(options: "Options", splits: "Splits") -> "GAN":
+def _vae_gan(options: "Options", shape: tuple[int, int, int]) -> "VAEGAN":
+    """Compared where the discriminator's last convolution ends, as in the paper."""
+    import keras
+
+    from keras_gen import networks
+    from keras_gen.adversarial import VAEGAN
+    from keras_gen.networks.dcgan import stages
+
+    latent_dim = options.latent_dim or LATENT_DIM
+    discriminator = networks.dcgan_discriminator(shape, options.filters)
+    last = [part.name for part in discriminator.layers if isinstance(part, keras.layers.LeakyReLU)][-1]
+    filters = [options.filters * 2**i for i in range(stages(shape))]
+    return VAEGAN(
+        networks.conv_encoder(shape, 2 * latent_dim, filters),
+        networks.dcgan_generator(latent_dim, shape, options.filters),
+        discriminator,
+        last,
+        options.loss or "non-saturating",
+        options.beta,
+        options.gamma,
+        options.seed,
+    )
+
+
+def build(options: "Options", splits: "Splits") -> "GAN | VAEGAN":
     from apps._training import class_counts
     from keras_gen import networks
     from keras_gen.adversarial import GAN, InstanceNoise, LabelNoise, penalties
     from keras_gen.errors import InputError
 
-    shape, norm = splits.train.shape, NORMS[options.model]
+    shape, norm = splits.train.shape, NORMS.get(options.model, "batch")
     classes = len(class_counts(splits)) if options.model == "cgan" else None
     if len(splits.train) < pictures_a_step(options):
         raise InputError(
@@ -65,6 +100,8 @@ def build(options: "Options", splits: "Splits") -> "GAN":
             f"{options.critic_steps} discriminator updates on {options.batch_size} each. "
             f"Received: {len(splits.train)}. Lower --batch-size."
         )
+    if options.model == "vae-gan":
+        return _vae_gan(options, shape)
     noise = None
     if options.label_smoothing or options.label_flips:
         noise = LabelNoise(options.label_smoothing, random=options.random_smoothing, flip=options.label_flips)
@@ -87,22 +124,20 @@ def build(options: "Options", splits: "Splits") -> "GAN":
     )
 
 
-def compiled(model: "GAN", options: "Options", epochs: int, steps: int) -> None:
+def compiled(model: "GAN | VAEGAN", options: "Options", epochs: int, steps: int) -> None:
     """An Adam for each network, with the betas of the papers."""
     import keras
 
     from apps._training import steps_at_once
 
-    beta_1, beta_2 = BETAS[options.model]
-    rate = options.learning_rate or RATE
-    rates = {"discriminator": options.critic_learning_rate or rate, "generator": rate}
-    updates = {"discriminator": model.critic_steps, "generator": 1}
+    beta_1, beta_2 = BETAS.get(options.model, (0.5, 0.999))
+    rates = {"discriminator": options.critic_learning_rate}
     optimizers = {}
-    for name, value in rates.items():
-        schedule: Any = value
+    for update in model.updates():
+        rate: Any = rates.get(update.name) or options.learning_rate or RATE
         if options.schedule == "cosine":
-            schedule = keras.optimizers.schedules.CosineDecay(value, epochs * steps * updates[name])
-        optimizers[name] = keras.optimizers.Adam(schedule, beta_1, beta_2)
+            rate = keras.optimizers.schedules.CosineDecay(rate, epochs * steps * update.repeats)
+        optimizers[update.name] = keras.optimizers.Adam(rate, beta_1, beta_2)
     model.compile(optimizers, steps_per_execution=steps_at_once(steps))
 
 
@@ -116,9 +151,9 @@ def watchers(run: "Run", training: "Batches", quality: "SampleQuality | None") -
     return [Watch(training[0], run.path, quality)]
 
 
-def usage(model: "GAN") -> list[str]:
+def usage(model: "GAN | VAEGAN") -> list[str]:
     """Lines of Python for the card."""
-    if model.classes is None:
+    if getattr(model, "classes", None) is None:
         return [
             "again = model.decode(code=codes)           # standard normal",
             "score = model.score(image=images)",
@@ -130,7 +165,7 @@ def usage(model: "GAN") -> list[str]:
 
 
 def finished(
-    run: "Run", model: "GAN", splits: "Splits", held_out: "Batches", options: "Options"
+    run: "Run", model: "GAN | VAEGAN", splits: "Splits", held_out: "Batches", options: "Options"
 ) -> tuple[dict[str, str], list[str], str]:
     """Pictures and numbers of a trained model: metrics, files, and what the numbers hold for."""
     import numpy as np
@@ -143,15 +178,21 @@ def finished(
     rows, steps = 8, 12
     codes = codes_of(2 * rows, model.latent_dim, options.seed)
     path = plots.interpolations(codes[:rows], codes[rows:], steps)
-    labels = None
-    if model.classes is not None:
-        labels = np.repeat(np.arange(rows) % model.classes, steps).astype("int32")
-        each = np.arange(model.classes, dtype="int32")
+    labels: tuple = ()
+    classes = getattr(model, "classes", None)
+    if classes is not None:
+        labels = (np.repeat(np.arange(rows) % classes, steps).astype("int32"),)
+        each = np.arange(classes, dtype="int32")
         same = codes_of(10, model.latent_dim, options.seed)
-        grid = to_numpy(model.decode(np.repeat(same, len(each), axis=0), np.tile(each, 10)))
-        plots.save(plots.grid(grid, len(each)), run.path / "classes.png")
+        grid = to_numpy(model.decode(np.repeat(same, classes, axis=0), np.tile(each, 10)))
+        plots.save(plots.grid(grid, classes), run.path / "classes.png")
         files.insert(0, "classes.png")
-    plots.save(plots.grid(to_numpy(model.decode(path, labels)), steps), run.path / "walk.png")
+    decode: Any = model.decode
+    plots.save(plots.grid(to_numpy(decode(path, *labels)), steps), run.path / "walk.png")
+    if hasattr(model, "encode"):
+        originals = held_out[0]["image"][:36]
+        plots.save(plots.pairs(originals, to_numpy(model(originals))), run.path / "reconstructions.png")
+        files.insert(0, "reconstructions.png")
     metrics = {}
     quality = _best(run)
     if quality:

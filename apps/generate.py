@@ -30,9 +30,9 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
 
 @dataclass
 class Options(TrainingOptions):
-    model: Literal["vae", "gan", "wgan-gp", "sngan", "cgan"] = "vae"
-    """What to train: a variational autoencoder, or an adversarial network (gan: DCGAN; cgan: one that is
-    told the class)."""
+    model: Literal["vae", "gan", "wgan-gp", "sngan", "cgan", "vae-gan"] = "vae"
+    """What to train: a variational autoencoder, an adversarial network (gan: DCGAN; cgan: one that is told
+    the class), or both in one."""
     latent_dim: int | None = None
     """Dimensions of the code; default: 8, 100 for GANs. A VAE of 2 draws its whole manifold."""
 
@@ -47,7 +47,7 @@ class Options(TrainingOptions):
     scale: float | None = None
     """VAE: standard deviation of a Gaussian likelihood, in pixel units of [-1, 1]; default: learned."""
     beta: float = 1.0
-    """VAE: weight of the divergence."""
+    """VAE, VAE-GAN: weight of the divergence."""
     free_bits: float = 0.0
     """VAE: nats of each code dimension that cost nothing."""
     kl_warmup: int = 0
@@ -66,6 +66,8 @@ class Options(TrainingOptions):
     critic_steps: int | None = None
     """GAN: updates of the discriminator for each of the generator, every one on --batch-size pictures of its
     own; default: 5 for wgan-gp, otherwise 1."""
+    gamma: float = 1e-3
+    """VAE-GAN: weight of the reconstruction, against deceiving the discriminator."""
     filters: int = 64
     """GAN: of the layer next to the picture; twice as many at half the size."""
     critic_learning_rate: float | None = None

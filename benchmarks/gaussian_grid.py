@@ -2,9 +2,10 @@
 
     python -m benchmarks.gaussian_grid [--steps 30000] [--seeds 5] [--out FOLDER]
 
-The protocol of VEEGAN (Srivastava et al. 2017): centres {-4, -2, 0, 2, 4}^2, standard deviation .05, 2,500 samples,
-a sample is good within three standard deviations of a centre, a mode is hit by one good sample. Networks of three
-hidden layers of 128, batches of 256, Adam. Prints a row for each variant, and draws the first seed's samples.
+The protocol of VEEGAN (Srivastava et al. 2017): centres {-4, -2, 0, 2, 4}^2, standard deviation .05, 2,500
+samples, a sample is good within three standard deviations of a centre, a mode is hit by one good sample.
+Networks of three hidden layers of 128, batches of 256, Adam. Prints a row for each variant, and draws the
+first seed's samples.
 """
 
 import argparse

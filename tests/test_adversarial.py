@@ -9,6 +9,7 @@ from keras import layers, ops
 from keras_gen.adversarial import (
     GAN,
     R1,
+    VAEGAN,
     GradientPenalty,
     InstanceNoise,
     LabelNoise,
@@ -18,7 +19,7 @@ from keras_gen.adversarial import (
 from keras_gen.engine import grad, gradient_norms, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.layers import SpectralConv2D, SpectralDense
-from keras_gen.networks import dcgan_discriminator, dcgan_generator
+from keras_gen.networks import conv_encoder, dcgan_discriminator, dcgan_generator
 
 SHAPE = (8, 8, 1)
 
@@ -461,3 +462,55 @@ def test_gradient_norms(digits):
     new = [to_numpy(v.value) for v in model.discriminator.trainable_variables]
     moved = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(new, old, strict=True)))
     assert norms["discriminator"] == pytest.approx(moved, rel=1e-3)
+
+
+class TestVAEGAN:
+    def make(self, **kwargs):
+        discriminator = dcgan_discriminator((16, 16, 1), 4)
+        layer = next(part.name for part in discriminator.layers[4:] if isinstance(part, layers.LeakyReLU))
+        encoder, generator = conv_encoder((16, 16, 1), 10, (4, 6)), dcgan_generator(5, (16, 16, 1), 4)
+        return VAEGAN(encoder, generator, discriminator, layer, **kwargs)
+
+    def images(self, n=12):
+        return np.tanh(np.random.default_rng(0).normal(size=(n, 16, 16, 1))).astype("float32")
+
+    def test_check_model(self, tmp_path):
+        check_model(self.make, {"image": self.images()}, tmp_path)
+
+    def test_losses_are_those_of_the_paper(self):
+        """Equations 3, 5 and 7, in NumPy, on the networks' own outputs."""
+        model = self.make(beta=0.3, gamma=0.02)
+        rng = np.random.default_rng(1)
+        drawn = {k: rng.normal(size=(12, 5)).astype("float32") for k in ("posterior", "prior")}
+        model.draw = lambda n: {k: ops.convert_to_tensor(v) for k, v in drawn.items()}
+        images = self.images()
+        mean, log_var = (to_numpy(x) for x in model.posterior(images))
+        again = to_numpy(model.generator(mean + np.exp(log_var / 2) * drawn["posterior"], training=False))
+        fresh = to_numpy(model.generator(drawn["prior"], training=False))
+        scores, features = zip(
+            *(
+                [to_numpy(x) for x in model._judged(ops.convert_to_tensor(y), False)]
+                for y in (images, again, fresh)
+            ),
+            strict=True,
+        )
+        softplus = lambda x: np.log1p(np.exp(x)).mean()  # noqa: E731
+        similarity = 0.5 * ((features[0] - features[1]) ** 2).reshape(12, -1).sum(axis=1).mean()
+        kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(axis=1).mean()
+        made = np.concatenate(scores[1:])
+        data = {"image": ops.convert_to_tensor(images)}
+        expected = {
+            model._discriminator_loss: softplus(-scores[0]) + softplus(made),
+            model._encoder_loss: similarity + 0.3 * kl,
+            model._generator_loss: softplus(-made) + 0.02 * similarity,
+        }
+        for loss, value in expected.items():
+            assert float(to_numpy(loss(data, False)[0])) == pytest.approx(value, rel=1e-4), loss
+
+    def test_refused(self):
+        discriminator = dcgan_discriminator((16, 16, 1), 4)
+        encoder, generator = conv_encoder((16, 16, 1), 9, (4, 6)), dcgan_generator(5, (16, 16, 1), 4)
+        with pytest.raises(InputError, match="to 10 numbers.*to 9"):
+            VAEGAN(encoder, generator, discriminator, "flatten")
+        with pytest.raises(InputError, match="a layer of the discriminator"):
+            VAEGAN(conv_encoder((16, 16, 1), 10, (4, 6)), generator, discriminator, "nothing")

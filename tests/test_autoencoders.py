@@ -19,6 +19,7 @@ from keras_gen.autoencoders.corruptions import (
     Gaussian,
     Jpeg,
     Masking,
+    Mirror,
     SaltAndPepper,
     corrupted,
 )
@@ -365,6 +366,7 @@ ALL = [
     Downsampling(2),
     Jpeg(30),
     Jpeg((10, 90)),
+    Mirror(0.5),
     Blur(1.0) | Gaussian(0.1) | Jpeg(50),
 ]
 
@@ -401,6 +403,16 @@ class TestCorruptions:
         levels = blind.reshape(200, -1).std(axis=1)
         assert levels.min() < 0.02 and levels.max() > 0.18
         assert levels.mean() == pytest.approx(0.1, rel=0.15)
+
+    def test_mirror(self):
+        """Whole pictures, left for right, as many as asked for."""
+        images = np.random.default_rng(0).uniform(-1, 1, (200, 3, 5, 1)).astype("float32")
+        turned = to_numpy(Mirror(0.3)(images, generator()))
+        flipped = (turned == images[:, :, ::-1]).all(axis=(1, 2, 3))
+        same = (turned == images).all(axis=(1, 2, 3))
+        assert (flipped ^ same).all() and flipped.mean() == pytest.approx(0.3, abs=0.1)
+        with pytest.raises(InputError, match="expected pictures"):
+            Mirror()(np.zeros((2, 3), "float32"), generator())
 
     def test_masking_and_dropout(self):
         images = np.full((50, 16, 16, 3), 0.5, "float32")
