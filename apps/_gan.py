@@ -178,16 +178,16 @@ def finished(
     rows, steps = 8, 12
     codes = codes_of(2 * rows, model.latent_dim, options.seed)
     path = plots.interpolations(codes[:rows], codes[rows:], steps)
+    decode: Any = model.decode  # of some with labels
     labels: tuple = ()
     classes = getattr(model, "classes", None)
     if classes is not None:
         labels = (np.repeat(np.arange(rows) % classes, steps).astype("int32"),)
         each = np.arange(classes, dtype="int32")
         same = codes_of(10, model.latent_dim, options.seed)
-        grid = to_numpy(model.decode(np.repeat(same, classes, axis=0), np.tile(each, 10)))
+        grid = to_numpy(decode(np.repeat(same, classes, axis=0), np.tile(each, 10)))
         plots.save(plots.grid(grid, classes), run.path / "classes.png")
         files.insert(0, "classes.png")
-    decode: Any = model.decode
     plots.save(plots.grid(to_numpy(decode(path, *labels)), steps), run.path / "walk.png")
     if hasattr(model, "encode"):
         originals = held_out[0]["image"][:36]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
     from rich.progress import Progress
 
-    from keras_gen.data import ImageData, Splits
+    from keras_gen.data import Splits
     from keras_gen.metrics import Extracted, Features
 
 
@@ -123,7 +123,7 @@ def _samples(options: Options, source: Source, splits: "Splits", more: dict, pic
     shape, train = splits.train.shape, splits.train
     features = metrics.load_features(options.features, Path(train.name).name)
     made, done = (None, "none") if source.pictures is None else source.pictures(shape)
-    n, real, others = _chosen(options, splits, options.n if made is None else len(made))
+    n, some_train, some_test = _chosen(options, splits, options.n if made is None else len(made))
     with Progress(console=Console(stderr=True), transient=True) as progress:
         if made is None:
             task = progress.add_task(f"drawing {n:,} pictures", total=n)
@@ -138,14 +138,14 @@ def _samples(options: Options, source: Source, splits: "Splits", more: dict, pic
             made = adapted(made, shape)
         elif len(made) > n:
             made = made[np.sort(np.random.default_rng([options.seed, 6]).permutation(len(made))[:n])]
-        sets = {"made": made, "real": real.levels(), "others": others.levels(), "train": train.levels()}
-        if options.split == "train":
-            sets["held out"] = splits.test.levels()
+        sets = {"made": made, "train": train.levels(), "test": splits.test.select(some_test).levels()}
         extracted = _extracted(features, sets, progress)
-        found = metrics.compare(extracted["real"], extracted["made"], options.k)
-        floor = metrics.compare(extracted["real"], extracted["others"], options.k)
-        held_out = extracted.get("held out", extracted["real"])
-        copies = metrics.copying(extracted["train"], extracted["made"], held_out)
+        # of the training pictures all are looked at for copies: the floor takes its own from them
+        others = extracted["train"].select(some_train[:n])
+        real = extracted["test"] if options.split == "test" else extracted["train"].select(some_train[n:])
+        found = metrics.compare(real, extracted["made"], options.k)
+        floor = metrics.compare(real, others, options.k)
+        copies = metrics.copying(extracted["train"], extracted["made"], extracted["test"])
     resize = "; ".join(s for s in dict.fromkeys((done, features.resize(shape))) if s != "none") or "none"
 
     def row(key: str, value: float, error: float, usual: float, split: str) -> Row:
@@ -167,7 +167,7 @@ def _samples(options: Options, source: Source, splits: "Splits", more: dict, pic
     rows = [row(key, e.value, e.error, floor[key].value, options.split) for key, e in found.items()]
     every = f"train, {len(train):,}"
     rows += [row(key, value, np.nan, usual, every) for key, (value, usual) in copies.items()]
-    opinions = {name: extracted[name].probabilities for name in ("made", "real")}
+    opinions = {"made": extracted["made"].probabilities, "real": real.probabilities}
     if opinions["made"] is not None:
         names = features.classes or train.classes
         more["class histogram"] = {
@@ -179,29 +179,31 @@ def _samples(options: Options, source: Source, splits: "Splits", more: dict, pic
     return rows
 
 
-def _chosen(options: Options, splits: "Splits", most: int) -> "tuple[int, ImageData, ImageData]":
-    """How many pictures on each side; the real ones, and as many other real ones for the floor."""
+def _chosen(options: Options, splits: "Splits", most: int) -> "tuple[int, np.ndarray, np.ndarray]":
+    """How many pictures on each side, and which.
+
+    Returns:
+        n; indices of n training pictures for the floor and, with `--split train`, of n others that are
+        the real ones; indices of held-out pictures, n of them where these are the real ones.
+    """
     import numpy as np
 
     from keras_gen.errors import InputError
 
-    reference = splits.test if options.split == "test" else splits.train
-    others = splits.train
-    available = len(others) // 2 if options.split == "train" else min(len(reference), len(others))
+    from_train = 2 if options.split == "train" else 1
+    test, train = len(splits.test), len(splits.train)
+    available = train // 2 if options.split == "train" else min(test, train)
     n = min(options.n, most, available)
     if n <= options.k:
         raise InputError(
             f"Expected more than k = {options.k} pictures. Received: {most:,} made ones, and "
-            f"{available:,} real ones of the {options.split} split of {reference.name}."
+            f"{available:,} real ones of the {options.split} split of {splits.train.name}."
         )
     if n < options.n:
         print(f"{n:,} pictures: {most:,} made ones, {available:,} real ones in the {options.split} split")
-    order = np.random.default_rng([options.seed, 5]).permutation(len(reference))
-    real = reference.select(np.sort(order[:n]))
-    if options.split == "train":
-        return n, real, reference.select(np.sort(order[n : 2 * n]))
-    other_order = np.random.default_rng([options.seed, 7]).permutation(len(others))
-    return n, real, others.select(np.sort(other_order[:n]))
+    some_train = np.random.default_rng([options.seed, 7]).permutation(train)[: from_train * n]
+    some_test = np.random.default_rng([options.seed, 5]).permutation(test)[:n]
+    return n, some_train, np.sort(some_test)
 
 
 def _extracted(

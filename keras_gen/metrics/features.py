@@ -23,6 +23,10 @@ class Extracted(NamedTuple):
     probabilities: np.ndarray | None
     """(n, classes) float32 of a classifier, or None."""
 
+    def select(self, indices) -> "Extracted":
+        probabilities = self.probabilities
+        return Extracted(self.vectors[indices], None if probabilities is None else probabilities[indices])
+
 
 class Features:
     """Base of feature functions.

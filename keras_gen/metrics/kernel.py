@@ -18,7 +18,8 @@ class Estimate(NamedTuple):
 
 def cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(x . y / d + 1)^3 of every pair, (n, m): the kernel of the KID."""
-    return (x @ y.T / x.shape[1] + 1.0) ** 3
+    product = x @ y.T / x.shape[1] + 1.0
+    return product * product * product  # a power is ten times as slow
 
 
 def kernel_distance(real: np.ndarray, made: np.ndarray, kernel=cubic_kernel) -> Estimate:
