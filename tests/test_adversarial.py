@@ -13,13 +13,21 @@ from keras_gen.adversarial import (
     GradientPenalty,
     InstanceNoise,
     LabelNoise,
+    Translator,
     losses,
     penalties,
 )
+from keras_gen.autoencoders.corruptions import Grey
 from keras_gen.engine import grad, gradient_norms, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.layers import SpectralConv2D, SpectralDense
-from keras_gen.networks import conv_encoder, dcgan_discriminator, dcgan_generator
+from keras_gen.networks import (
+    conv_encoder,
+    dcgan_discriminator,
+    dcgan_generator,
+    patch_discriminator,
+    translation_unet,
+)
 
 SHAPE = (8, 8, 1)
 
@@ -514,3 +522,56 @@ class TestVAEGAN:
             VAEGAN(encoder, generator, discriminator, "flatten")
         with pytest.raises(InputError, match="a layer of the discriminator"):
             VAEGAN(conv_encoder((16, 16, 1), 10, (4, 6)), generator, discriminator, "nothing")
+
+
+class TestTranslator:
+    def make(self, shape=(12, 12, 3), source=None, **kwargs):
+        generator = translation_unet(shape, shape[2], 4)
+        discriminator = patch_discriminator(shape, shape[2], 4)
+        return Translator(generator, discriminator, source or Grey(), **kwargs)
+
+    def images(self, n=6, shape=(12, 12, 3)):
+        return np.tanh(np.random.default_rng(0).normal(size=(n, *shape))).astype("float32")
+
+    def test_check_model(self, tmp_path):
+        check_model(self.make, {"image": self.images()}, tmp_path)
+
+    @pytest.mark.parametrize("side", [8, 9, 28, 32])
+    def test_any_size(self, side):
+        network = translation_unet((side, side + 1, 1), 3, 2)
+        assert network.output_shape == (None, side, side + 1, 3)
+        assert np.ptp(to_numpy(network(self.images(2, (side, side + 1, 1))))) > 0
+
+    def test_losses_are_those_of_the_paper(self):
+        """Equations 1, 3 and 4, the discriminator's halved, in NumPy."""
+        model = self.make(weight=7.0)
+        images = ops.convert_to_tensor(self.images())
+        sources = model.sources(images)
+        made = model.generator(sources, training=False)
+        real, fake = (to_numpy(model.discriminator([sources, x], training=False)) for x in (images, made))
+        assert real.ndim == 4 and real.shape[1] > 1, "scores of patches"
+        softplus = lambda x: np.log1p(np.exp(x)).mean()  # noqa: E731
+        error = np.abs(to_numpy(made) - to_numpy(images)).mean()
+        found = float(to_numpy(model._discriminator_loss({"image": images}, False)[0]))
+        assert found == pytest.approx(0.5 * (softplus(-real) + softplus(fake)), rel=1e-4)
+        found = float(to_numpy(model._generator_loss({"image": images}, False)[0]))
+        assert found == pytest.approx(softplus(-fake) + 7 * error, rel=1e-4)
+
+    def test_learns_colours_from_grey_values(self):
+        """Where a picture's colour follows from its brightness: dark is red, bright is blue."""
+        brightness = np.random.default_rng(0).uniform(-0.8, 0.8, (64, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
+        tint = np.array([1.0, 0.0, -1.0]) * np.where(brightness < 0, 0.4, -0.4)
+        images = np.clip(brightness + tint, -1, 1).astype("float32")
+        model = self.make((8, 8, 3))
+        model.compile(keras.optimizers.Adam(2e-3, 0.5))
+        model.fit({"image": images}, batch_size=16, epochs=60, verbose=0)
+        sources = to_numpy(model.sources(images))
+        assert np.ptp(sources, axis=-1).max() < 1e-5
+        before, after = (np.abs(x - images).mean() for x in (sources, to_numpy(model(sources))))
+        assert after < 0.5 * before
+
+    def test_refused(self):
+        with pytest.raises(InputError, match="of the same shape"):
+            Translator(translation_unet((8, 8, 1), 3, 2), patch_discriminator((8, 8, 1), 3, 2), Grey())
+        with pytest.raises(InputError, match="weight of 0 or more"):
+            self.make(weight=-1)

@@ -16,7 +16,9 @@ from keras_gen.autoencoders.corruptions import (
     Chain,
     Downsampling,
     Dropout,
+    Edges,
     Gaussian,
+    Grey,
     Jpeg,
     Masking,
     Mirror,
@@ -367,6 +369,7 @@ ALL = [
     Jpeg(30),
     Jpeg((10, 90)),
     Mirror(0.5),
+    Edges(),
     Blur(1.0) | Gaussian(0.1) | Jpeg(50),
 ]
 
@@ -413,6 +416,30 @@ class TestCorruptions:
         assert (flipped ^ same).all() and flipped.mean() == pytest.approx(0.3, abs=0.1)
         with pytest.raises(InputError, match="expected pictures"):
             Mirror()(np.zeros((2, 3), "float32"), generator())
+
+    def test_grey(self, photos):
+        """As Pillow's, in part or in whole."""
+        images = photos.astype("float32") / 127.5 - 1
+        expected = np.stack([np.asarray(Image.fromarray(p).convert("L")) for p in photos]) / 127.5 - 1
+        found = to_numpy(Grey()(images, generator()))
+        assert np.ptp(found, axis=-1).max() < 1e-6
+        np.testing.assert_allclose(found[..., 0], expected, atol=0.006)
+        half = to_numpy(Grey(0.5)(images, generator()))
+        np.testing.assert_allclose(half, (images + found) / 2, atol=1e-6)
+        np.testing.assert_allclose(to_numpy(Grey()(images[..., :1], generator())), images[..., :1], atol=1e-6)
+        copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(Grey((0.0, 1.0))))
+        assert copy == Grey((0.0, 1.0))
+
+    def test_edges(self):
+        """As SciPy's Sobel operator, black from the given slope on; a flat picture stays white."""
+        from scipy.ndimage import sobel
+
+        picture = np.random.default_rng(0).uniform(-1, 1, (9, 7)).astype("float32")
+        unit = (picture + 1) / 2
+        slope = np.hypot(sobel(unit, 0, mode="nearest"), sobel(unit, 1, mode="nearest"))
+        found = to_numpy(Edges(2.0)(picture[None, ..., None], generator()))[0, ..., 0]
+        np.testing.assert_allclose(found, 1 - 2 * np.minimum(slope / 2, 1), atol=1e-5)
+        assert to_numpy(Edges()(np.full((1, 5, 5, 3), 0.3, "float32"), generator())).min() > 0.99
 
     def test_masking_and_dropout(self):
         images = np.full((50, 16, 16, 3), 0.5, "float32")

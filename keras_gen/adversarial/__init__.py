@@ -4,6 +4,7 @@ from keras_gen.adversarial.gan import GAN
 from keras_gen.adversarial.losses import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from keras_gen.adversarial.noise import InstanceNoise, LabelNoise
 from keras_gen.adversarial.penalties import R1, GradientPenalty
+from keras_gen.adversarial.translator import Translator
 from keras_gen.adversarial.vae_gan import VAEGAN
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "LeastSquares",
     "Minimax",
     "NonSaturating",
+    "Translator",
     "Wasserstein",
 ]

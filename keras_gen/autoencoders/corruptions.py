@@ -252,6 +252,47 @@ class Mirror(Corruption):
 
 
 @keras.saving.register_keras_serializable("keras_gen.corruptions")
+class Grey(Corruption):
+    """Takes a share `amount` of the colour away; all of it by default. The channels stay as many."""
+
+    def __init__(self, amount: Strength = 1.0):
+        self.amount = _checked("amount", amount, 0, 1)
+
+    def apply(self, data, generator):
+        _require_pictures(data, self)
+        amount = _drawn(self.amount, data, generator)
+        if data.shape[-1] == 3:
+            weights = ops.reshape(ops.convert_to_tensor([0.299, 0.587, 0.114], data.dtype), (1, 1, 1, 3))
+            grey = ops.sum(data * weights, axis=-1, keepdims=True)  # as Pillow's "L"
+        else:
+            grey = ops.mean(data, axis=-1, keepdims=True)
+        return amount * grey + (1.0 - amount) * data
+
+
+@keras.saving.register_keras_serializable("keras_gen.corruptions")
+class Edges(Corruption):
+    """Draws a picture's edges black on white: the Sobel operator's slope, from `slope` on wholly black.
+
+    Of a step from black to white the slope is 4.
+    """
+
+    def __init__(self, slope: Strength = 1.0):
+        self.slope = _checked("slope", slope, 1e-3)
+
+    def apply(self, data, generator):
+        _require_pictures(data, self)
+        slope = _drawn(self.slope, data, generator)
+        grey = ops.mean(data, axis=-1, keepdims=True) / 2.0
+        padded = _edge_padded(grey, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        side = np.array([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], "float32")
+        kernel = ops.convert_to_tensor(np.stack([side, side.T], axis=-1)[:, :, None])
+        across = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
+        steepness = ops.sqrt(ops.sum(across * across, axis=-1, keepdims=True) + 1e-12)
+        drawn = 1.0 - 2.0 * ops.minimum(steepness / slope, 1.0)
+        return ops.broadcast_to(drawn, ops.shape(data))
+
+
+@keras.saving.register_keras_serializable("keras_gen.corruptions")
 class Downsampling(Corruption):
     """Averages squares of `factor` x `factor` pixels and draws each as one flat square."""
 
@@ -387,6 +428,8 @@ NAMES = {
     "blur": Blur,
     "affine": Affine,
     "mirror": Mirror,
+    "grey": Grey,
+    "edges": Edges,
     "downsampling": Downsampling,
     "jpeg": Jpeg,
 }

@@ -6,6 +6,7 @@ from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.tied import TiedDecoder
+from keras_gen.networks.translation import patch_discriminator, translation_unet
 from keras_gen.networks.unet import bias_free_unet
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "dcgan_generator",
     "mlp_decoder",
     "mlp_encoder",
+    "patch_discriminator",
     "pooled_encoder",
     "recurrent_decoder",
     "recurrent_encoder",
+    "translation_unet",
 ]
