@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from apps._files import sources_of, targets_of
 from apps._main import main
 from apps._training import (
     TrainingOptions,
@@ -200,8 +201,8 @@ def run(options: Apply) -> None:
 
     if options.tile < 1:
         raise InputError(f"Expected a tile of 1 pixel or more. Received: {options.tile}.")
-    sources = _sources(options.pictures)
-    targets = _targets(sources, options)
+    sources = sources_of(options.pictures)
+    targets = targets_of(sources, options.out, "denoised")
     alone = len(sources) == 1
     if alone:  # refuse before the model is loaded
         check_writable(read_picture(sources[0]), targets[0])
@@ -229,51 +230,6 @@ def run(options: Apply) -> None:
         print(f"wrote {targets[0]}")
     else:
         print(f"wrote {len(sources) - len(skipped)} pictures to {targets[0].parent}")
-
-
-def _sources(names: tuple[str, ...]) -> list[Path]:
-    from keras_gen.data.folder import SUFFIXES
-    from keras_gen.errors import InputError
-
-    found: list[Path] = []
-    for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(f"Expected a folder with pictures. Received: {path}, which has none.")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"Expected an existing picture or folder. Received: {path}. Check the path.")
-    return found
-
-
-def _targets(sources: list[Path], options: Apply) -> list[Path]:
-    from keras_gen.errors import InputError
-
-    out = None if options.out is None else Path(options.out).expanduser()
-    if out is None:
-        targets = [source.with_name(f"{source.stem}-denoised.png") for source in sources]
-    elif len(sources) == 1 and out.suffix and not out.is_dir():
-        targets = [out]
-    else:
-        if out.suffix and not out.is_dir():
-            raise InputError(f"Expected a folder for {len(sources)} pictures. Received: {out}.")
-        targets = [out / f"{source.stem}.png" for source in sources]
-    again = {target for target in targets if targets.count(target) > 1}
-    targets = [
-        target.with_name(f"{source.name}.png") if target in again else target
-        for source, target in zip(sources, targets, strict=True)
-    ]
-    over = {source.resolve() for source in sources} & {target.resolve() for target in targets}
-    if over:
-        raise InputError(
-            f"Expected to write elsewhere than over the noisy pictures. Received: {sorted(over)[0]}. "
-            "Name another --out."
-        )
-    return targets
 
 
 # --- measure -----------------------------------------------------------------------------------

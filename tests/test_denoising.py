@@ -312,7 +312,7 @@ class TestApp:
             (["run", "none.png"], "existing picture or folder"),
             (["run", "empty"], "which has none"),
             (["run", "a.png", "-o", "a.jpg"], "keeps transparency"),
-            (["run", "a.png", "-o", "a.png"], "over the noisy"),
+            (["run", "a.png", "-o", "a.png"], "over the given"),
             (["run", "a.png", "b.png", "-o", "x.png"], "a folder for 2"),
             (["run", "a.png", "--tile", 0], "tile of 1"),
             (["train", "--noise", "fog:1"], "Expected corruptions"),

@@ -1,0 +1,50 @@
+"""Picture files in, picture files out."""
+
+from pathlib import Path
+
+
+def sources_of(names: tuple[str, ...]) -> list[Path]:
+    """The files named, and those in the folders named."""
+    from keras_gen.data.folder import SUFFIXES
+    from keras_gen.errors import InputError
+
+    found: list[Path] = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"Expected a folder with pictures. Received: {path}, which has none.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"Expected an existing picture or folder. Received: {path}. Check the path.")
+    return found
+
+
+def targets_of(sources: list[Path], where: str | None, suffix: str) -> list[Path]:
+    """Where each result goes: the one file or the folder named, or beside the source as NAME-SUFFIX.png."""
+    from keras_gen.errors import InputError
+
+    out = None if where is None else Path(where).expanduser()
+    if out is None:
+        targets = [source.with_name(f"{source.stem}-{suffix}.png") for source in sources]
+    elif len(sources) == 1 and out.suffix and not out.is_dir():
+        targets = [out]
+    else:
+        if out.suffix and not out.is_dir():
+            raise InputError(f"Expected a folder for {len(sources)} pictures. Received: {out}.")
+        targets = [out / f"{source.stem}.png" for source in sources]
+    again = {target for target in targets if targets.count(target) > 1}
+    targets = [
+        target.with_name(f"{source.name}.png") if target in again else target
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    over = {source.resolve() for source in sources} & {target.resolve() for target in targets}
+    if over:
+        raise InputError(
+            f"Expected to write elsewhere than over the given pictures. Received: {sorted(over)[0]}. "
+            "Name another --out."
+        )
+    return targets

@@ -1,0 +1,140 @@
+"""apps.generate with adversarial models, and apps.translate."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from calls import refused
+from harness import serve
+from PIL import Image
+
+from keras_gen import load_model
+from keras_gen.adversarial import GAN, Translator
+from keras_gen.engine import to_numpy
+from keras_gen.export import can_export
+
+needs_tensorflow = pytest.mark.skipif(not can_export(), reason="TensorFlow is not installed")
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """A run of a conditional GAN with every kind of noise."""
+    from calls import run
+
+    folder = tmp_path_factory.mktemp("cgan") / "run"
+    flags = ["--model", "cgan", "--filters", "8", "--latent-dim", "10", "--epochs", "4", "--out", folder]
+    noise = ["--label-smoothing", "0.1", "--label-flips", "0.05", "--instance-noise", "0.1"]
+    done = run("apps.generate", *flags, *noise, "--quality-every", "2", "--quality-features", "pixels")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class TestGenerate:
+    def test_what_a_run_leaves(self, conditional):
+        names = {"samples.png", "training.gif", "classes.png", "walk.png", "watch.csv", "quality.csv"}
+        assert names | {"best.keras", "model.keras"} <= {p.name for p in conditional.iterdir()}
+        with Image.open(conditional / "training.gif") as film:
+            assert film.n_frames == 4
+        with open(conditional / "watch.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+        assert float(rows[0]["generator_gradient"]) > 0 and rows[0]["coverage"] == "" != rows[1]["coverage"]
+        model = load_model(conditional / "model.keras")
+        assert isinstance(model, GAN) and model.classes == 10 and model.label_noise.flip == 0.05
+        assert model.instance_noise.steps == 28, "half of four epochs of fourteen steps"
+
+    @needs_tensorflow
+    def test_served_by_class(self, conditional, tmp_path):
+        """`sample_class(label, seed)` draws what the model draws."""
+        import tensorflow as tf
+
+        served = serve(conditional / "savedmodel", {}, tmp_path)
+        assert served["sample"].shape == (5, 8, 8, 1)
+        loaded = tf.saved_model.load(str(conditional / "savedmodel"))
+        made = loaded.sample_class(label=tf.constant([7, 7, 2]), seed=tf.constant(3)).numpy()
+        model = load_model(conditional / "model.keras")
+        import keras
+
+        if keras.backend.backend() == "tensorflow":  # elsewhere the same seed gives other codes
+            expected = to_numpy(model.sample(3, condition=np.array([7, 7, 2]), seed=3))
+            assert np.abs(made.astype("float32") / 127.5 - 1 - expected).max() < 0.02
+        usage = json.loads((conditional / "card.json").read_text())["usage"]
+        assert any("sample_class" in line for line in usage)
+
+    @pytest.mark.parametrize("model", ["wgan-gp", "sngan", "vae-gan"])
+    def test_the_other_models(self, here, tmp_path, model):
+        flags = ["--filters", "4", "--latent-dim", "6", "--epochs", "1", "--batch-size", "50"]
+        done = here(
+            "apps.generate",
+            "--model",
+            model,
+            *flags,
+            "--quality-every",
+            "0",
+            "--no-export",
+            "--out",
+            tmp_path / "r",
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "r" / "model.keras").exists() and not (tmp_path / "r" / "quality.csv").exists()
+        assert (tmp_path / "r" / "reconstructions.png").exists() == (model == "vae-gan")
+
+    def test_refused(self, here, tmp_path):
+        def line(*arguments):
+            return refused(here("apps.generate", *arguments, "--out", tmp_path / "r"))
+
+        assert "critic_steps of 1 or more" in line("--model", "gan", "--critic-steps", "0")
+        assert "binarize of a VAE" in line("--model", "gan", "--binarize", "dynamic")
+        assert "none, gp, gp0 or r1" in line("--model", "gan", "--penalty", "l2")
+        assert "--label-flips" in line("--model", "vae-gan", "--label-flips", "0.1")
+        assert "below a half" in line("--model", "gan", "--label-smoothing", "0.6")
+        assert "1500 training pictures" in line("--model", "wgan-gp", "--batch-size", "300")
+        np.savez(tmp_path / "bare.npz", images=np.zeros((40, 8, 8), "uint8"))
+        assert "Expected labels" in line("--model", "cgan", "--data", tmp_path / "bare.npz")
+        np.savez(tmp_path / "odd.npz", images=np.zeros((400, 9, 9), "uint8"))
+        assert "in even numbers" in line("--model", "gan", "--data", tmp_path / "odd.npz")
+        assert not (tmp_path / "r").exists()
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory):
+    from calls import run
+
+    folder = tmp_path_factory.mktemp("translate") / "run"
+    flags = ["--source", "small", "--filters", "8", "--epochs", "3", "--measure", "50", "--out", folder]
+    done = run("apps.translate", "train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "PSNR, made" in done.stdout
+    return folder
+
+
+class TestTranslate:
+    def test_a_folder(self, here, translator, tmp_path, digits):
+        given = tmp_path / "given"
+        given.mkdir()
+        for i, image in enumerate(digits.test.images[:3, ..., 0]):
+            Image.fromarray(image).save(given / f"{i}.png")
+        (given / "broken.png").write_bytes(b"no picture")
+        flags = ["--run", translator, "--make-source", "-o", tmp_path / "made"]
+        done = here("apps.translate", "run", given, *flags)
+        assert done.returncode == 0, done.stderr
+        assert "skipped" in done.stdout and "wrote 3 pictures" in done.stdout
+        model = load_model(translator / "model.keras")
+        assert isinstance(model, Translator)
+        expected = to_numpy(model(model.sources(digits.test.floats(slice(1, 2)))))[0, ..., 0]
+        with Image.open(tmp_path / "made" / "1.png") as picture:
+            assert np.abs(np.asarray(picture) / 127.5 - 1 - expected).max() < 0.01
+
+    def test_refused(self, here, translator, tmp_path):
+        assert "existing picture" in refused(
+            here("apps.translate", "run", "nothing.png", "--run", translator)
+        )
+        (tmp_path / "a.png").write_bytes(b"no picture")
+        assert "Expected a picture" in refused(
+            here("apps.translate", "run", tmp_path / "a.png", "--run", translator)
+        )
+        line = refused(here("apps.translate", "train", "--source", "grey", "--out", tmp_path / "r"))
+        assert "Expected colour pictures" in line
+        assert "gaussian:0.2" in refused(here("apps.translate", "train", "--source", "fog"))
+        assert "weight of 0 or more" in refused(here("apps.translate", "train", "--weight", "-1"))
