@@ -23,8 +23,20 @@ from keras_gen import load_model
 TINY = ["--epochs", "2", "--hidden", "16", "--limit", "200", "--importance-samples", "4"]
 
 
-TASKS = ("autoencode", "denoise", "detect", "export", "generate", "pretrain", "retrieve", "sample")
-COMMANDS = ("denoise", "detect", "retrieve")
+TASKS = (
+    "autoencode",
+    "classify",
+    "denoise",
+    "detect",
+    "evaluate",
+    "export",
+    "generate",
+    "pretrain",
+    "retrieve",
+    "sample",
+    "translate",
+)
+COMMANDS = ("denoise", "detect", "retrieve", "translate")
 """The tasks that begin with a command."""
 
 

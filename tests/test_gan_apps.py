@@ -127,14 +127,12 @@ class TestTranslate:
             assert np.abs(np.asarray(picture) / 127.5 - 1 - expected).max() < 0.01
 
     def test_refused(self, here, translator, tmp_path):
-        assert "existing picture" in refused(
-            here("apps.translate", "run", "nothing.png", "--run", translator)
-        )
+        def line(*arguments):
+            return refused(here("apps.translate", *arguments))
+
+        assert "existing picture" in line("run", "nothing.png", "--run", translator)
         (tmp_path / "a.png").write_bytes(b"no picture")
-        assert "Expected a picture" in refused(
-            here("apps.translate", "run", tmp_path / "a.png", "--run", translator)
-        )
-        line = refused(here("apps.translate", "train", "--source", "grey", "--out", tmp_path / "r"))
-        assert "Expected colour pictures" in line
-        assert "gaussian:0.2" in refused(here("apps.translate", "train", "--source", "fog"))
-        assert "weight of 0 or more" in refused(here("apps.translate", "train", "--weight", "-1"))
+        assert "Expected a picture" in line("run", tmp_path / "a.png", "--run", translator)
+        assert "colour pictures" in line("train", "--source", "grey", "--out", tmp_path / "r")
+        assert "gaussian:0.2" in line("train", "--source", "fog")
+        assert "weight of 0 or more" in line("train", "--weight", "-1")
