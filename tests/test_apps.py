@@ -29,6 +29,7 @@ TASKS = (
     "denoise",
     "detect",
     "evaluate",
+    "explore",
     "export",
     "generate",
     "pretrain",

@@ -136,3 +136,79 @@ class TestTranslate:
         assert "colour pictures" in line("train", "--source", "grey", "--out", tmp_path / "r")
         assert "gaussian:0.2" in line("train", "--source", "fog")
         assert "weight of 0 or more" in line("train", "--weight", "-1")
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    """A run that encodes."""
+    from calls import run
+
+    folder = tmp_path_factory.mktemp("vae") / "run"
+    flags = ["--epochs", "30", "--hidden", "128", "--importance-samples", "0", "--no-export", "--out", folder]
+    done = run("apps.generate", *flags)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory):
+    from calls import run
+
+    folder = tmp_path_factory.mktemp("gan") / "run"
+    flags = ["--model", "gan", "--filters", "4", "--epochs", "1", "--quality-every", "0", "--no-export"]
+    done = run("apps.generate", *flags, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def cell(path, row, column):
+    """One 8x8 picture of a sheet, in [-1, 1]: enlarged seven times, with a line of a pixel between."""
+    with Image.open(path) as sheet:
+        levels = np.asarray(sheet.convert("L"), "float32")
+    top, left = (7 + 63 * i for i in (row, column))
+    return levels[top + 3 : top + 56 : 7, left + 3 : left + 56 : 7] / 127.5 - 1
+
+
+class TestExplore:
+    def test_an_attribute(self, here, vae, tmp_path):
+        """Ones moved towards zeros lose their stroke in the middle."""
+        flags = ["--attribute", "0", "--instead-of", "1", "--rows", "4", "--steps", "3", "--out", tmp_path]
+        done = here("apps.explore", vae, *flags)
+        assert done.returncode == 0, done.stderr
+        assert "from 1 (left) to 0 (right)" in done.stdout
+        middles = [
+            np.mean([cell(tmp_path / "attribute.png", row, column)[3:5, 3:5] for row in range(4)])
+            for column in (0, 2)
+        ]
+        assert middles[0] > middles[1] + 0.25
+        assert (tmp_path / "walk.png").exists()
+
+    def test_an_analogy_with_itself(self, here, vae, tmp_path, digits):
+        """As a is to a, b is to b's reconstruction."""
+        paths = []
+        for i in (3, 3, 7):
+            paths.append(tmp_path / f"{len(paths)}.png")
+            Image.fromarray(digits.test.images[i, ..., 0]).save(paths[-1])
+        done = here("apps.explore", vae, "--analogy", *paths, "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+        model = load_model(vae / "model.keras")
+        expected = to_numpy(model(digits.test.floats(slice(7, 8))))[0, ..., 0]
+        made = cell(tmp_path / "analogy.png", 0, 3)
+        assert np.abs(made - expected).max() < 0.02
+
+    def test_a_gan_by_a_classifier(self, here, gan, tmp_path):
+        done = here("apps.explore", gan, "--attribute", "8", "--n", "1000", "--rows", "2", "--out", tmp_path)
+        # after one epoch all may look alike to the classifier; then it says so
+        assert done.returncode == 0 or "Ask for more with --n" in refused(done)
+
+    def test_refused(self, here, vae, gan, conditional):
+        def line(*arguments):
+            return refused(here("apps.explore", *arguments))
+
+        assert "Expected a class: 0, 1" in line(vae, "--attribute", "cat")
+        assert "beside --instead-of" in line(vae, "--instead-of", "1")
+        assert "with an encoder" in line(gan, "--analogy", "a.png", "b.png", "c.png")
+        assert "existing picture" in line(vae, "--analogy", "a.png", "b.png", "c.png")
+        assert "not told a class" in line(conditional)
+        assert "Expected --features of a classifier" in line(gan, "--attribute", "1", "--features", "pixels")
+        assert "Ask for fewer --rows" in line(vae, "--rows", "500")
