@@ -92,8 +92,8 @@ def work(options: Options) -> None:
 
 def build(options: Options, shape: tuple[int, int, int]) -> "Autoencoder":
     """The untrained model for pictures of `shape`."""
-    from keras_gen import networks
-    from keras_gen.autoencoders import Autoencoder, corruptions, penalties
+    from keras_gen import corruptions, networks
+    from keras_gen.autoencoders import Autoencoder, penalties
 
     code = {"code_activation": options.code_activation, "code_noise": options.code_noise}
     kinds: dict = {

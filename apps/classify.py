@@ -44,7 +44,7 @@ class Options(TrainingOptions):
 def work(options: Options) -> None:
     import keras
 
-    from keras_gen.autoencoders import corruptions
+    from keras_gen import corruptions
     from keras_gen.data import Batches
     from keras_gen.errors import InputError
     from keras_gen.networks import pooled_encoder

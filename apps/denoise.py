@@ -96,7 +96,8 @@ def work(options: Train | Apply | Measure) -> None:
 def train(options: Train) -> None:
     import keras
 
-    from keras_gen.autoencoders import Denoiser, corruptions
+    from keras_gen import corruptions
+    from keras_gen.autoencoders import Denoiser
     from keras_gen.data import Batches
     from keras_gen.networks import unet
 

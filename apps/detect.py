@@ -263,9 +263,9 @@ def build(options: Training, normal: "Examples") -> "Detector":
 
     import keras
 
-    from keras_gen import networks
+    from keras_gen import corruptions, networks
     from keras_gen.anomaly import Detector
-    from keras_gen.autoencoders import Autoencoder, corruptions
+    from keras_gen.autoencoders import Autoencoder
     from keras_gen.errors import InputError
     from keras_gen.variational import VAE, Gaussian
 

@@ -116,7 +116,7 @@ def _check(options: Options, splits: "Splits") -> list[int]:
     Refuses before anything is trained what cannot be had.
     """
 
-    from keras_gen.autoencoders import corruptions
+    from keras_gen import corruptions
     from keras_gen.data.augmentation import augmentation
     from keras_gen.errors import InputError
 
@@ -192,7 +192,8 @@ def _networks(options: Options, shape, units: int, code_activation: str = "linea
 
 def build_pretext(options: Options, shape) -> "GenerativeModel":
     """The untrained model that learns without labels."""
-    from keras_gen.autoencoders import Autoencoder, corruptions, penalties
+    from keras_gen import corruptions
+    from keras_gen.autoencoders import Autoencoder, penalties
     from keras_gen.variational import VAE
 
     if options.pretext == "vae":
@@ -340,7 +341,7 @@ def _trainers(options: Options, pretext, classes: int):
     """Make each method's classifier once, when first needed; two methods share one."""
     import functools
 
-    from keras_gen.autoencoders import corruptions
+    from keras_gen import corruptions
 
     weak = corruptions.parse(options.weak)
 

@@ -130,8 +130,7 @@ def train(options: Train) -> None:
 
 def build(options: Train, shape: tuple[int, int, int]) -> "SemanticHash":
     """The untrained model for pictures of `shape`."""
-    from keras_gen import networks
-    from keras_gen.autoencoders import corruptions
+    from keras_gen import corruptions, networks
     from keras_gen.hashing import SemanticHash
 
     kinds: dict = {

@@ -80,8 +80,8 @@ def work(options: Train | Apply) -> None:
 def train(options: Train) -> None:
     import keras
 
+    from keras_gen import corruptions
     from keras_gen.adversarial import Translator
-    from keras_gen.autoencoders import corruptions
     from keras_gen.data import Batches
     from keras_gen.errors import InputError
     from keras_gen.networks import patch_discriminator, translation_unet

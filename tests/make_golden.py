@@ -13,7 +13,7 @@ import small_gan
 
 from keras_gen.adversarial import GAN, GradientPenalty
 from keras_gen.autoencoders import Autoencoder, Denoiser, penalties
-from keras_gen.autoencoders.corruptions import Corruption
+from keras_gen.corruptions import Corruption
 from keras_gen.data import load
 from keras_gen.engine import to_numpy
 from keras_gen.hashing import SemanticHash

@@ -17,7 +17,7 @@ from keras_gen.adversarial import (
     losses,
     penalties,
 )
-from keras_gen.autoencoders.corruptions import Grey
+from keras_gen.corruptions import Grey
 from keras_gen.engine import grad, gradient_norms, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.layers import SpectralConv2D, SpectralDense

@@ -10,8 +10,10 @@ from keras import layers, ops
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from keras_gen.autoencoders import Autoencoder, codes_of, corruptions, fit_greedily, penalties
-from keras_gen.autoencoders.corruptions import (
+from keras_gen import corruptions
+from keras_gen.autoencoders import Autoencoder, codes_of, fit_greedily, penalties
+from keras_gen.autoencoders.penalties import L1, L2, Contractive, KLSparsity
+from keras_gen.corruptions import (
     Blur,
     Chain,
     Downsampling,
@@ -25,7 +27,6 @@ from keras_gen.autoencoders.corruptions import (
     SaltAndPepper,
     corrupted,
 )
-from keras_gen.autoencoders.penalties import L1, L2, Contractive, KLSparsity
 from keras_gen.engine import grad, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.networks import (

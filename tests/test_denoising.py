@@ -15,7 +15,7 @@ from test_apps import copied
 
 from keras_gen import classical
 from keras_gen.autoencoders import Denoiser
-from keras_gen.autoencoders.corruptions import Gaussian
+from keras_gen.corruptions import Gaussian
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
 from keras_gen.metrics import psnr, ssim

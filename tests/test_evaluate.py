@@ -9,7 +9,7 @@ from harness import check_model
 from PIL import Image
 
 from keras_gen import load_model, metrics
-from keras_gen.autoencoders.corruptions import Affine
+from keras_gen.corruptions import Affine
 from keras_gen.data import load
 from keras_gen.export import can_export
 from keras_gen.networks import pooled_encoder

@@ -15,9 +15,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score
 from test_apps import copied
 
-from keras_gen import hashing, load_model, plots
-from keras_gen.autoencoders import codes_of, corruptions
-from keras_gen.autoencoders.corruptions import Affine
+from keras_gen import corruptions, hashing, load_model, plots
+from keras_gen.autoencoders import codes_of
+from keras_gen.corruptions import Affine
 from keras_gen.data import load
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError

@@ -9,7 +9,7 @@ from calls import refused, run
 from harness import check_model
 from test_apps import copied
 
-from keras_gen.autoencoders.corruptions import Gaussian, Masking
+from keras_gen.corruptions import Gaussian, Masking
 from keras_gen.data import LabelledBatches
 from keras_gen.data.augmentation import augmentation
 from keras_gen.data.sources import ImageData

@@ -6,7 +6,7 @@ from keras import ops
 from keras_gen.adversarial import losses
 from keras_gen.adversarial.losses import AdversarialLoss
 from keras_gen.autoencoders.autoencoder import EVALUATION_SEED
-from keras_gen.autoencoders.corruptions import Corruption
+from keras_gen.corruptions import Corruption
 from keras_gen.engine import GenerativeModel, Update
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8

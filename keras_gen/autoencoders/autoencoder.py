@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gen.autoencoders.corruptions import Corruption
 from keras_gen.autoencoders.penalties import Penalty, squared_norm_exact
+from keras_gen.corruptions import Corruption
 from keras_gen.engine import GenerativeModel, Update, compiled, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_gen.autoencoders.autoencoder import EVALUATION_SEED
-from keras_gen.autoencoders.corruptions import Corruption
+from keras_gen.corruptions import Corruption
 from keras_gen.engine import GenerativeModel, Update, compiled, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import edge_padded, from_uint8, to_uint8, to_unit

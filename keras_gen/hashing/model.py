@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_gen.autoencoders import Autoencoder
-from keras_gen.autoencoders.corruptions import Corruption
 from keras_gen.autoencoders.penalties import check_ends_in_sigmoid
+from keras_gen.corruptions import Corruption
 from keras_gen.engine import Update, compiled, to_numpy
 from keras_gen.errors import InputError
 

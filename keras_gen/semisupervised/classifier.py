@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_gen.autoencoders.corruptions import Corruption
+from keras_gen.corruptions import Corruption
 from keras_gen.engine import GenerativeModel, Update, compiled, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8
