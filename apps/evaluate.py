@@ -108,6 +108,12 @@ def _real(options: Options, source: Source) -> "Splits":
     return load(**arguments)
 
 
+def _held_out(options: Options, source: Source) -> str:
+    """What the held-out pictures are: a run may have set some of the training ones aside instead."""
+    validation = source.data.get("validation") if options.against is None else None
+    return "test" if validation is None else f"validation, {validation:,}"
+
+
 # --- made pictures -----------------------------------------------------------------------------
 
 
@@ -164,7 +170,8 @@ def _samples(options: Options, source: Source, splits: "Splits", more: dict, pic
             usual,
         )
 
-    rows = [row(key, e.value, e.error, floor[key].value, options.split) for key, e in found.items()]
+    split = "train" if options.split == "train" else _held_out(options, source)
+    rows = [row(key, e.value, e.error, floor[key].value, split) for key, e in found.items()]
     every = f"train, {len(train):,}"
     rows += [row(key, value, np.nan, usual, every) for key, (value, usual) in copies.items()]
     opinions = {"made": extracted["made"].probabilities, "real": real.probabilities}
@@ -277,7 +284,7 @@ def _likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]
         protocol = {"none": "grey values: a cross entropy", "dynamic": "binarised by chance, once"}.get(
             source.binarize, "binarised at mid grey"
         )
-    common = (len(bound), data.name, "test", protocol, "none", options.seed)
+    common = (len(bound), data.name, _held_out(options, source), protocol, "none", options.seed)
     title = f"log p(x), {k}-sample bound, nats"
     rows = [Row("log_likelihood", title, float(bound.mean()), "higher", *common, error)]
     if spacing is not None or (not density and source.binarize != "none"):
@@ -304,7 +311,7 @@ def _reconstructions(options: Options, source: Source, splits: "Splits") -> list
     data = splits.test.select(np.arange(min(options.n, len(splits.test))))
     images = data.floats()
     made = np.concatenate([to_numpy(model(images[i : i + 500])) for i in range(0, len(images), 500)])
-    common = (len(images), data.name, "test", "pixels", "none", options.seed)
+    common = (len(images), data.name, _held_out(options, source), "pixels", "none", options.seed)
     rows = []
     for key, title, function in (
         ("psnr", "PSNR of reconstructions, dB", metrics.psnr),

@@ -174,6 +174,17 @@ class TestEvaluate:
         (tmp_path / "bad.keras").write_text("no model")
         assert "Expected a model" in refused(here("apps.evaluate", tmp_path / "bad.keras"))
 
+    def test_a_validation_split_is_called_so(self, here, tmp_path):
+        """The test split stays unseen, and is not named."""
+        flags = ["--validation", "100", "--epochs", "1", "--hidden", "8", "--importance-samples", "0"]
+        done = here("apps.generate", *flags, "--no-export", "--out", tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+        done = here("apps.evaluate", tmp_path / "run", "--features", "pixels", "--likelihood-n", "50")
+        assert done.returncode == 0, done.stderr
+        rows = rows_of(tmp_path / "run" / "evaluation.json")
+        assert {rows[key]["split"] for key in ("frechet", "psnr", "log_likelihood")} == {"validation, 100"}
+        assert rows["frechet"]["n"] == 100
+
     def test_data_of_another_size(self, here, vae, tmp_path):
         """What is drawn is brought to the real pictures' size, and the table says so."""
         real = np.random.default_rng(0).integers(256, size=(60, 12, 12), dtype="uint8")
