@@ -196,6 +196,14 @@ class TestEvaluate:
         assert "a model of 8x8x1, pictures of 12x12x1" in done.stdout
 
 
+def test_a_distance_is_the_same_on_every_backend(digits):
+    """Held-out against training digits, in the shipped features: features and statistic together."""
+    features = metrics.load_features("digits")
+    held_out, train = (features(x).vectors for x in (digits.test.levels(), digits.train.levels()[:359]))
+    assert features.name == "classifier_digits@c4e5405a"
+    assert metrics.frechet_distance(held_out, train) == pytest.approx(1.520263, rel=1e-4)
+
+
 def test_shipped_features_know_their_data():
     """Where the test data are at hand: digits always."""
     assert {"digits", "fashion_mnist", "mnist"} <= set(metrics.features.shipped())
