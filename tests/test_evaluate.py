@@ -99,7 +99,7 @@ class TestEvaluate:
         # real digits are nearer to real digits than those of a VAE of six epochs
         assert rows["frechet"]["value"] > 2 * rows["frechet"]["real"]
         assert rows["kernel"]["error"] > 0 and rows["coverage"]["real"] > 0.9
-        assert rows["class_score"]["real"] > 7
+        assert rows["class_score"]["real"] > 5
         assert "classes made (real), %: 0 " in done.stdout
         lines = [line for line in done.stdout.splitlines() if " digits " in line]
         assert len(lines) == len(rows) and sum(" 300 " in line for line in lines) == len(rows) - 1

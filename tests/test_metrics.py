@@ -365,6 +365,8 @@ class TestFeatures:
         pictures = np.random.default_rng(0).integers(256, size=(3, 8, 8, 1), dtype="uint8")
         found = features(pictures)
         assert found.vectors.shape == (3, 2048) and found.probabilities.shape == (3, 1000)
+        np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-4)
+        assert np.ptp(found.vectors, axis=0).max() > 0
         assert metrics.title("frechet", features) == "FID" and metrics.title("kernel", features) == "KID"
         assert features.resize((8, 8, 1)) == "bilinear to 299x299"
 

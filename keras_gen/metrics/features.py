@@ -159,7 +159,6 @@ class InceptionFeatures(Features):
         return f"bilinear to {self.side}x{self.side}"
 
     def __call__(self, pictures: np.ndarray) -> Extracted:
-        import keras
         from keras import ops
 
         from keras_gen.engine import to_numpy
@@ -175,7 +174,8 @@ class InceptionFeatures(Features):
             )
             if part.shape[-1] == 1:
                 large = ops.repeat(large, 3, axis=-1)
-            made = self.model.predict_on_batch(keras.applications.inception_v3.preprocess_input(large))
+            # as keras.applications.inception_v3.preprocess_input, which writes in place
+            made = self.model.predict_on_batch(large / 127.5 - 1.0)
             vectors.append(to_numpy(made[0])[:n])
             probabilities.append(to_numpy(made[1])[:n])
         return Extracted(np.concatenate(vectors), np.concatenate(probabilities))
