@@ -43,7 +43,7 @@ def open_source(name: str) -> Source:
     if (path / "saved_model.pb").is_file():
         return _open_savedmodel(path)
     if path.suffix == ".keras" and path.is_file():
-        return _with_model(Source(path, _data_of_run(path.parent)), path)
+        return _with_model(_of_run(path, path.parent), path)
     if path.is_dir() or path.suffix in (".npz", ".npy"):
         return Source(path, pictures=lambda shape: _pictures(path, shape))
     raise InputError(
@@ -52,24 +52,25 @@ def open_source(name: str) -> Source:
     )
 
 
-def _data_of_run(folder: Path) -> dict[str, Any]:
-    """What `load` was called with in the run of that folder; nothing if it is none."""
+def _of_run(path: Path, folder: Path) -> Source:
+    """A source that knows what the run in `folder` saw of which data; nothing if it is none."""
     from keras_gen.training import Run
 
     if not (folder / "config.json").is_file():
-        return {}
+        return Source(path)
     options = Run.open(str(folder), reading=True).config["options"]
-    names = {"data": "name", "image_size": "image_size", "limit": "limit", "seed": "seed"}
-    names["validation"] = "validation"
-    return {theirs: options[ours] for ours, theirs in names.items() if ours in options}
+    arguments = {
+        "name": options["data"],
+        **{name: options.get(name) for name in ("image_size", "limit", "validation")},
+        "seed": options["seed"],
+    }
+    return Source(path, arguments, binarize=options.get("binarize", "none"))
 
 
 def _open_run(path: Path) -> Source:
     from keras_gen.training import Run
 
-    run = Run.open(str(path), reading=True)
-    binarize = run.config["options"].get("binarize", "none")
-    return _with_model(Source(path, _data_of_run(path), binarize=binarize), run.model_file())
+    return _with_model(_of_run(path, path), Run.open(str(path), reading=True).model_file())
 
 
 def _with_model(source: Source, file: Path) -> Source:

@@ -102,8 +102,8 @@ def work(options: Options) -> None:
     from keras_gen.data import Batches
     from keras_gen.metrics import SampleQuality
 
-    family = _family(options)
     options, run = begin("generate", options)
+    family = _family(options)  # a resumed run says itself what it trains
     options = family.checked(options)
     splits = read(options)
     made = partial(Batches, seed=options.seed, binarize=options.binarize)

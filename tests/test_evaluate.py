@@ -174,6 +174,18 @@ class TestEvaluate:
         (tmp_path / "bad.keras").write_text("no model")
         assert "Expected a model" in refused(here("apps.evaluate", tmp_path / "bad.keras"))
 
+    def test_the_best_model_of_a_run_sees_its_data(self, here, tmp_path):
+        """Binarised as in training, or its likelihood would be another number."""
+        flags = ["--binarize", "threshold", "--epochs", "1", "--hidden", "8", "--importance-samples", "0"]
+        run = tmp_path / "run"
+        flags += ["--quality-every", "1", "--quality-features", "pixels", "--no-export", "--out", run]
+        assert here("apps.generate", *flags).returncode == 0
+        for name, source in (("run", run), ("best", run / "best.keras")):
+            flags = ["--features", "pixels", "--likelihood-n", "50", "--out", tmp_path / f"{name}.json"]
+            assert here("apps.evaluate", source, *flags).returncode == 0
+        rows = [rows_of(tmp_path / f"{name}.json")["log_likelihood"] for name in ("run", "best")]
+        assert rows[0] == rows[1] and rows[0]["features"] == "binarised at mid grey"
+
     def test_a_validation_split_is_called_so(self, here, tmp_path):
         """The test split stays unseen, and is not named."""
         flags = ["--validation", "100", "--epochs", "1", "--hidden", "8", "--importance-samples", "0"]

@@ -8,6 +8,7 @@ import pytest
 from calls import refused
 from harness import serve
 from PIL import Image
+from test_apps import copied
 
 from keras_gen import load_model
 from keras_gen.adversarial import GAN, Translator
@@ -79,6 +80,16 @@ class TestGenerate:
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "r" / "model.keras").exists() and not (tmp_path / "r" / "quality.csv").exists()
         assert (tmp_path / "r" / "reconstructions.png").exists() == (model == "vae-gan")
+
+    def test_goes_on(self, here, conditional, tmp_path):
+        """As what it was: --resume alone names no model."""
+        folder = copied(conditional, tmp_path / "run")
+        done = here("apps.generate", "--resume", folder, "--epochs", "5")
+        assert done.returncode == 0, done.stderr
+        model = load_model(folder / "model.keras")
+        assert isinstance(model, GAN) and model.classes == 10
+        with open(folder / "watch.csv", newline="") as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
 
     def test_refused(self, here, tmp_path):
         def line(*arguments):
