@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from apps._training import ADVERSARIAL_BETAS, class_counts, compile_adversarial
+
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from apps.generate import Options
     from keras_gen.adversarial import GAN, VAEGAN
@@ -24,7 +26,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 NORMS = {"wgan-gp": "layer", "sngan": "spectral"}
 BETAS = {"wgan-gp": (0.0, 0.9), "sngan": (0.0, 0.9)}
-RATE = 2e-4
 
 
 def checked(options: "Options") -> "Options":
@@ -87,7 +88,6 @@ def _vae_gan(options: "Options", shape: tuple[int, int, int]) -> "VAEGAN":
 
 
 def build(options: "Options", splits: "Splits") -> "GAN | VAEGAN":
-    from apps._training import class_counts
     from keras_gen import networks
     from keras_gen.adversarial import GAN, InstanceNoise, LabelNoise, penalties
     from keras_gen.errors import InputError
@@ -126,19 +126,9 @@ def build(options: "Options", splits: "Splits") -> "GAN | VAEGAN":
 
 def compiled(model: "GAN | VAEGAN", options: "Options", epochs: int, steps: int) -> None:
     """An Adam for each network, with the betas of the papers."""
-    import keras
-
-    from apps._training import steps_at_once
-
-    beta_1, beta_2 = BETAS.get(options.model, (0.5, 0.999))
+    betas = BETAS.get(options.model, ADVERSARIAL_BETAS)
     rates = {"discriminator": options.critic_learning_rate}
-    optimizers = {}
-    for update in model.updates():
-        rate: Any = rates.get(update.name) or options.learning_rate or RATE
-        if options.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, epochs * steps * update.repeats)
-        optimizers[update.name] = keras.optimizers.Adam(rate, beta_1, beta_2)
-    model.compile(optimizers, steps_per_execution=steps_at_once(steps))
+    compile_adversarial(model, options, epochs, steps, betas, rates)
 
 
 def quality_every(options: "Options", epochs: int) -> int:
@@ -173,6 +163,7 @@ def finished(
     from keras_gen import plots
     from keras_gen.adversarial.gan import codes_of
     from keras_gen.engine import to_numpy
+    from keras_gen.training.run import read_rows
 
     files = ["walk.png", "watch.csv"]
     rows, steps = 8, 12
@@ -194,7 +185,9 @@ def finished(
         plots.save(plots.pairs(originals, to_numpy(model(originals))), run.path / "reconstructions.png")
         files.insert(0, "reconstructions.png")
     metrics = {}
-    quality = _best(run)
+    # the file, not the callback: a run that was finished before has measured nothing now
+    measured = read_rows(run.path / "quality.csv")
+    quality = min(measured, key=lambda row: row["frechet"], default=None)
     if quality:
         metrics["best, of epoch"] = f"{quality['epoch']:.0f} (best.keras)"
         for name in ("frechet", "precision", "recall", "coverage"):
@@ -203,14 +196,3 @@ def finished(
     if quality:
         protocol += f"quality of {quality['n']:.0f} drawn and as many held-out pictures; "
     return metrics, files, protocol
-
-
-def _best(run: "Run") -> dict[str, float] | None:
-    import csv
-
-    path = run.path / "quality.csv"
-    if not path.exists():
-        return None
-    with open(path, newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return min(rows, key=lambda row: row["frechet"])

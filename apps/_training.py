@@ -11,9 +11,13 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
     from keras_gen.data import Batches, ImageData, Splits
+    from keras_gen.engine import GenerativeModel
     from keras_gen.training import Run
 
 RATE = 1e-3
+ADVERSARIAL_RATE = 2e-4
+ADVERSARIAL_BETAS = (0.5, 0.999)
+"""Radford et al. 2016."""
 STEPS = 6000
 """A run is so many steps long if nobody says how many epochs."""
 
@@ -178,6 +182,26 @@ def compile_model(model: "keras.Model", options: TrainingOptions, epochs: int, s
     )
     optimizer = type(optimizer)(learning_rate=rate)
     model.compile(optimizer, steps_per_execution=steps_at_once(steps))
+
+
+def compile_adversarial(
+    model: "GenerativeModel",
+    options: TrainingOptions,
+    epochs: int,
+    steps: int,
+    betas: tuple[float, float] = ADVERSARIAL_BETAS,
+    rates: "dict[str, float | None] | None" = None,
+) -> None:
+    """Compile with an Adam for each update, at the rate named for it or the options' own."""
+    import keras
+
+    optimizers = {}
+    for update in model.updates():
+        rate: Any = (rates or {}).get(update.name) or options.learning_rate or ADVERSARIAL_RATE
+        if options.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, epochs * steps * update.repeats)
+        optimizers[update.name] = keras.optimizers.Adam(rate, *betas)
+    model.compile(optimizers, steps_per_execution=steps_at_once(steps))
 
 
 def steps_at_once(steps: int) -> int:

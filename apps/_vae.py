@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from apps._training import compile_model
+
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from apps.generate import Options
     from keras_gen.data import Batches, ImageData, Splits
@@ -55,8 +57,6 @@ def build(options: "Options", splits: "Splits") -> "VAE":
 
 
 def compiled(model: "VAE", options: "Options", epochs: int, steps: int) -> None:
-    from apps._training import compile_model
-
     compile_model(model, options, epochs, steps)
 
 

@@ -14,13 +14,13 @@ from apps._training import (
     begin,
     card_of_data,
     command,
+    compile_adversarial,
     default_epochs,
     deliver,
     described,
     open_run,
     plan,
     read,
-    steps_at_once,
     train_model,
 )
 
@@ -110,13 +110,7 @@ def train(options: Train) -> None:
         options.weight,
         options.seed,
     )
-    optimizers = {}
-    for update in model.updates():
-        rate: float | keras.optimizers.schedules.LearningRateSchedule = options.learning_rate or 2e-4
-        if options.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, options.epochs * len(training))
-        optimizers[update.name] = keras.optimizers.Adam(rate, 0.5, 0.999)
-    model.compile(optimizers, steps_per_execution=steps_at_once(len(training)))
+    compile_adversarial(model, options, options.epochs, len(training))
     run = open_run("translate", options, run, splits.train)
     plan(
         {

@@ -1,7 +1,5 @@
 """What users of GANs need to be told while they train."""
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 
 from keras_gen.engine import gradient_norms
 from keras_gen.metrics import SampleQuality
-from keras_gen.training.run import write_atomically
+from keras_gen.training.run import read_rows, write_rows
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +43,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._warned = set()
-        path = self.folder / "watch.csv"
-        self.rows = []
-        if path.exists():
-            with open(path, newline="") as file:
-                rows = list(csv.DictReader(file))
-            self.rows = [{k: float(v) for k, v in row.items() if v != ""} for row in rows]
+        self.rows = read_rows(self.folder / "watch.csv")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.rows = [row for row in self.rows if row["epoch"] <= epoch]
@@ -63,7 +56,7 @@ class Watch(keras.callbacks.Callback):
         if measured and measured[0]["epoch"] == epoch + 1:
             row |= {k: v for k, v in measured[0].items() if k not in ("n", "seconds")}
         self.rows.append(row)
-        self._write()
+        write_rows(self.folder / "watch.csv", self.rows)
         found = alarms(self.rows)
         for kind in found.keys() - self._warned:
             kept = ""
@@ -71,14 +64,6 @@ class Watch(keras.callbacks.Callback):
                 kept = f" The best model so far, of epoch {self.quality.best['epoch']:.0f}, is in best.keras."
             logger.warning("epoch %d: %s%s", epoch + 1, found[kind], kept)
         self._warned = set(found)
-
-    def _write(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.8g}" for k, v in row.items()} for row in self.rows)
-        write_atomically(self.folder / "watch.csv", text.getvalue().encode())
 
 
 def alarms(rows: Sequence[dict[str, float]]) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Watching made pictures while a model trains, and keeping its best state."""
 
-import csv
-import io
 import math
 import time
 from pathlib import Path
@@ -14,7 +12,7 @@ from keras_gen.errors import InputError
 from keras_gen.images import to_uint8
 from keras_gen.metrics.comparison import MEASURES, compare, drawn
 from keras_gen.metrics.features import Features
-from keras_gen.training.run import write_atomically
+from keras_gen.training.run import read_rows, write_rows
 
 
 class SampleQuality(keras.callbacks.Callback):
@@ -60,10 +58,7 @@ class SampleQuality(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_begin(self, logs=None):
-        self.rows = []
-        if self.folder is not None and (self.folder / "quality.csv").exists():
-            with open(self.folder / "quality.csv", newline="") as file:
-                self.rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        self.rows = [] if self.folder is None else read_rows(self.folder / "quality.csv")
 
     def on_epoch_begin(self, epoch, logs=None):
         # epochs after the checkpoint that a run goes on from are done again
@@ -87,7 +82,7 @@ class SampleQuality(keras.callbacks.Callback):
             part = self.folder / "best.part.keras"
             model.save(part)
             part.replace(self.folder / "best.keras")
-        self._write(self.folder / "quality.csv")
+        write_rows(self.folder / "quality.csv", self.rows)
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -95,10 +90,3 @@ class SampleQuality(keras.callbacks.Callback):
         sign = 1 if MEASURES[self.monitor].better == "lower" else -1
         rows = [row for row in self.rows if not math.isnan(row[self.monitor])]
         return min(rows, key=lambda row: sign * row[self.monitor], default=None)
-
-    def _write(self, path: Path) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.8g}" for k, v in row.items()} for row in self.rows)
-        write_atomically(path, text.getvalue().encode())

@@ -7,6 +7,7 @@ checkpoints/     the state after the last epochs
 """
 
 import csv
+import io
 import json
 import os
 import platform
@@ -34,6 +35,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """A table of numbers, one dict per row without its empty cells; empty if there is no file."""
+    try:
+        with open(path, newline="") as file:
+            return [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+
+
+def write_rows(path: Path, rows: Sequence[dict]) -> None:
+    """A table of numbers with a column for every name; what a row lacks stays empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.8g}" for k, v in row.items()} for row in rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 class Run:
@@ -145,15 +165,10 @@ class Run:
 
     def rows(self) -> list[dict]:
         """metrics.csv, one dict per epoch; empty if there is none."""
-        try:
-            with open(self.path / "metrics.csv", newline="") as file:
-                return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        except FileNotFoundError:
-            return []
+        return read_rows(self.path / "metrics.csv")
 
     def write_rows(self, rows: Sequence[dict]) -> None:
-        lines = [",".join(rows[0])] + [",".join(f"{v:.8g}" for v in r.values()) for r in rows]
-        write_atomically(self.path / "metrics.csv", ("\n".join(lines) + "\n").encode())
+        write_rows(self.path / "metrics.csv", rows)
 
 
 def _locked(path: Path, shared: bool):
