@@ -112,7 +112,7 @@ def _pictures_to_score(paths: Sequence[str], shape):
 
     from keras_gen.data import ImageData
     from keras_gen.data.arrays import adapted, checked_images
-    from keras_gen.data.folder import SUFFIXES, read_pictures
+    from keras_gen.data.folder import picture_files, read_pictures
     from keras_gen.data.sources import key_of_data, read_arrays
     from keras_gen.errors import InputError
 
@@ -122,7 +122,7 @@ def _pictures_to_score(paths: Sequence[str], shape):
     for text in paths:
         path = Path(text).expanduser()
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found = picture_files(path)
             if not found:
                 raise InputError(f"Expected a folder with pictures. Received: {path}, which has none.")
             files += found

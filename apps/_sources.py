@@ -96,15 +96,9 @@ def _open_savedmodel(path: Path) -> Source:
     import json
 
     from keras_gen.errors import InputError
+    from keras_gen.export import load_exported
 
-    try:
-        import tensorflow as tf
-    except ImportError:
-        raise InputError(
-            "Expected TensorFlow, which reads SavedModels. Received: an environment without it. Install "
-            f'it: pip install -e ".[tensorflow]", or evaluate the run that wrote {path}.'
-        ) from None
-    loaded = tf.saved_model.load(str(path))
+    loaded = load_exported(path)
     if "sample" not in loaded.signatures:
         raise InputError(
             f"Expected a SavedModel with an endpoint sample(n, seed). Received: {path} with "
@@ -114,7 +108,7 @@ def _open_savedmodel(path: Path) -> Source:
     name = json.loads(card.read_text()).get("data", {}).get("name") if card.exists() else None
 
     def draw(n: int, seed: int):
-        return loaded.sample(n=tf.constant(n), seed=tf.constant(seed)).numpy()
+        return loaded.sample(n=n, seed=seed).numpy()
 
     return Source(path, {"name": name} if name else {}, draw=draw)
 
@@ -123,24 +117,21 @@ def _pictures(path: Path, shape) -> "tuple[np.ndarray, str]":
     """Pictures from any program at the real ones' shape, and what was done to them."""
     import logging
 
-    import numpy as np
     from PIL import Image
 
+    from keras_gen.data import ImageData
     from keras_gen.data.arrays import adapted, checked_images, resizing
-    from keras_gen.data.folder import SUFFIXES, read_pictures
+    from keras_gen.data.folder import picture_files, read_pictures
     from keras_gen.data.sources import key_of_data, read_arrays
     from keras_gen.errors import InputError
 
-    if path.is_file() or not path.is_dir():
+    if not path.is_dir():
         arrays = read_arrays(path)
         key = key_of_data(path, arrays)
         images = checked_images(arrays[key], f"{path}[{key}]")
         done = resizing(images.shape[1:], shape)
-        images = adapted(images, shape)
-        if images.dtype != np.uint8:
-            images = np.round(images * 255).astype("uint8")
-        return images, done
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        return ImageData(str(path), adapted(images, shape)).levels(), done
+    files = picture_files(path)
     if not files:
         raise InputError(f"Expected a folder with pictures. Received: {path}, which has none.")
     images, kept, bad = read_pictures(files, shape)

@@ -239,11 +239,12 @@ def _extracted(
 def _draw_nearest(made: "np.ndarray", train: "np.ndarray", extracted: dict, path: Path) -> None:
     """Ten made pictures, each with its five nearest training pictures."""
     from keras_gen import metrics, plots
+    from keras_gen.data import ImageData
 
     some = slice(0, 10)
     _, found = metrics.nearest(extracted["made"].vectors[some], extracted["train"].vectors, 5)
-    as_floats = lambda pictures: pictures.astype("float32") / 127.5 - 1  # noqa: E731
-    plots.save(plots.neighbours(as_floats(made[some]), as_floats(train[found])), path)
+    queries = ImageData("made", made).floats(some)
+    plots.save(plots.neighbours(queries, ImageData("train", train).floats(found)), path)
 
 
 # --- likelihood and reconstruction -------------------------------------------------------------

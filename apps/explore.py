@@ -194,6 +194,7 @@ class _Space:
 
     def given(self, files: tuple[str, str, str]) -> "list[np.ndarray]":
         """Picture files as the model sees pictures."""
+        from keras_gen.data import ImageData
         from keras_gen.data.folder import read_pictures
         from keras_gen.errors import InputError
 
@@ -204,7 +205,7 @@ class _Space:
         images, _, bad = read_pictures(paths, self.model.data_shape)
         if bad:
             raise InputError(f"Expected a picture. Received: {bad[0][0]} ({bad[0][1]}).")
-        return [image.astype("float32") / 127.5 - 1 for image in images]
+        return list(ImageData("given", images).floats())
 
 
 if __name__ == "__main__":

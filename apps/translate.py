@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -204,6 +203,7 @@ def _table(model: "Translator", splits: "Splits", n: int) -> dict[str, str]:
 
 def run(options: Apply) -> None:
     from keras_gen import load_model, plots
+    from keras_gen.data import ImageData
     from keras_gen.data.folder import read_pictures
     from keras_gen.engine import to_numpy
     from keras_gen.errors import InputError
@@ -220,13 +220,14 @@ def run(options: Apply) -> None:
         print(f"skipped: {path} ({reason})")
     if not kept:
         raise InputError(f"Expected pictures. Received: {len(sources)} files, none that can be read.")
+    pictures = ImageData("given", images)
     for start in range(0, len(kept), 50):
-        given = images[start : start + 50].astype("float32") / 127.5 - 1
+        given = pictures.floats(slice(start, start + 50))
         if options.make_source:
             given = to_numpy(model.sources(given))
         for path, made in zip(kept[start : start + 50], to_numpy(model(given)), strict=True):
             places[path].parent.mkdir(parents=True, exist_ok=True)
-            plots.save(plots.picture(made), Path(places[path]))
+            plots.save(plots.picture(made), places[path])
     if len(kept) == 1:
         print(f"wrote {places[kept[0]]}")
     else:

@@ -77,6 +77,22 @@ def export_file(model_file: Path, path: Path, card: dict) -> None:
         raise InputError(f"Expected a model that exports. Received: {model_file} ({last}).")
 
 
+def load_exported(path: Path):
+    """A SavedModel, with its endpoints as methods.
+
+    Raises:
+        InputError: TensorFlow is not installed.
+    """
+    if not can_export():
+        raise InputError(
+            "Expected TensorFlow, which reads SavedModels. Received: an environment without it. Install "
+            f'it: pip install -e ".[tensorflow]", or take the run that wrote {path}.'
+        )
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(path))
+
+
 def _complete(card: dict, model: keras.Model, folder: Path) -> dict:
     def described(spec):
         if isinstance(spec, dict):

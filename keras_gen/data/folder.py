@@ -48,6 +48,11 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(values * (255 / full)).astype("uint8"))
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """All pictures below a folder, by their endings, in order."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
 def read_folder(
     folder: Path, size: int | None, limit: int | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None, np.ndarray]:
@@ -60,7 +65,7 @@ def read_folder(
     Raises:
         InputError: No picture there, or more than a tenth of them unreadable.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = picture_files(folder)
     if not paths:
         raise InputError(
             f"Expected a folder with pictures ({', '.join(sorted(SUFFIXES))}). Received: {folder}, "

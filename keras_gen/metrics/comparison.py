@@ -83,7 +83,7 @@ MOST_PARTS = 1000
 def drawn(sample: Callable[[int, int], np.ndarray], n: int, seed: int) -> np.ndarray:
     """n pictures of `sample(count, seed)`, 500 a call with the seeds 1000 seed, 1000 seed + 1, ...
 
-    No two seeds share a picture, and the first 1,000 are the same whatever n is.
+    No two seeds share a picture, and the first pictures are the same whatever n is.
     """
     parts = -(-n // PART)
     if not 1 <= parts <= MOST_PARTS:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_gen.data import ImageData
 from keras_gen.data.arrays import adapted, resizing
 from keras_gen.errors import InputError
 
@@ -117,7 +118,7 @@ class ClassifierFeatures(Features):
         vectors, probabilities = [], []
         for start in range(0, len(pictures), 10 * PART):
             part = adapted(pictures[start : start + 10 * PART], self.model.data_shape)
-            made = self.model.predict_in_parts(part.astype("float32") / np.float32(127.5) - np.float32(1))
+            made = self.model.predict_in_parts(ImageData("measured", part).floats())
             vectors.append(made[0])
             probabilities.append(made[1])
         return Extracted(np.concatenate(vectors), np.concatenate(probabilities))
