@@ -21,7 +21,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["keras_gen", "keras_gen.*", "apps", "apps.*"]),
+    packages=[
+        *find_packages(include=["keras_gen", "keras_gen.*", "apps", "apps.*"]),
+        "keras_gen.savedmodels",  # the models that come along: keras_gen/shipped.py finds them
+    ],
+    package_dir={"keras_gen.savedmodels": "savedmodels"},
+    package_data={"keras_gen.savedmodels": ["*/model.keras", "*/card.json"]},
     install_requires=[
         "keras>=3.15",
         "numpy>=2.0",

@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from keras_gen.autoencoders import Denoiser
     from keras_gen.pictures import Picture
 
-SHIPPED = Path(__file__).parent.parent / "savedmodels" / "denoise"
 LEVELS = (15.0, 25.0, 50.0)
 
 
@@ -181,13 +180,17 @@ def _in_float32(config):
 def load_denoiser(run: str | None) -> "Denoiser":
     from keras_gen import load_model
     from keras_gen.errors import InputError
+    from keras_gen.shipped import shipped
     from keras_gen.training import Run
 
     if run is not None:
         return load_model(Run.open(run, "denoise", reading=True).model_file())
-    if not (SHIPPED / "model.keras").exists():
-        raise InputError(f"Expected the shipped model in {SHIPPED}. Received: none there. Name a --run.")
-    return load_model(SHIPPED / "model.keras")
+    file = shipped("denoise")
+    if file is None:
+        raise InputError(
+            "Expected the model that comes along. Received: an installation without it. Name a --run."
+        )
+    return load_model(file)
 
 
 # --- run ---------------------------------------------------------------------------------------

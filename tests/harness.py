@@ -1,8 +1,10 @@
 """`check_model`: what every model of the suite must do, whatever it models."""
 
+import atexit
+import functools
 import subprocess
 import sys
-import textwrap
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +25,7 @@ CARD = {
 
 
 def check_model(
-    make: Callable[[], GenerativeModel], batch: dict, tmp_path: Path, export: bool = True
+    make: Callable[[], GenerativeModel], batch: dict, tmp_path: Path, export: bool | None = None
 ) -> None:
     """Run a model through its whole life.
 
@@ -31,7 +33,8 @@ def check_model(
         make: Builds the model anew; called several times, under different dtype policies.
         batch: A batch that it trains on.
         tmp_path: An empty folder.
-        export: Serve it too; not needed where a model differs from a served one in training alone.
+        export: Serve it too. None: where the running backend is the one that serves; True: from every
+            backend; False: never, for a model that differs from a served one in training alone.
     """
     model = make()
     data = batch[model.data_key]
@@ -41,6 +44,8 @@ def check_model(
     if hasattr(model, "sample"):
         _check_samples(model)
     _check_bfloat16(make, batch)
+    if export is None:
+        export = keras.backend.backend() == "tensorflow"
     if export and can_export():
         _check_export(model, data, tmp_path)
 
@@ -114,13 +119,14 @@ def _check_bfloat16(make, batch) -> None:
 
 
 SERVE = """
-    import sys
+import sys
 
-    sys.modules["keras"] = sys.modules["keras_gen"] = None  # importing them is an error
-    import numpy as np
-    import tensorflow as tf
+sys.modules["keras"] = sys.modules["keras_gen"] = None  # importing them is an error
+import numpy as np
+import tensorflow as tf
 
-    folder, inputs, outputs = sys.argv[1:]
+
+def answer(folder, inputs, outputs):
     model = tf.saved_model.load(folder)
     given = np.load(inputs)
     results = {}
@@ -134,7 +140,28 @@ SERVE = """
         results["sample_again"] = model.sample(n=5, seed=7).numpy()
         results["sample_other"] = model.sample(n=2, seed=8).numpy()
     np.savez(outputs, **results)
+
+
+for line in sys.stdin:
+    answer(*line.rstrip("\\n").split("\\t"))
+    print("answered", flush=True)
 """
+
+
+@functools.cache
+def _server() -> subprocess.Popen:
+    """One process for all SavedModels of a session: TensorFlow's start is most of what a call costs."""
+    errors = tempfile.TemporaryFile("w+")
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+    )
+    server.errors = errors
+    atexit.register(server.kill)
+    return server
 
 
 def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[str, np.ndarray]:
@@ -144,19 +171,14 @@ def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[s
     of `sample`.
     """
     np.savez(tmp_path / "inputs.npz", **inputs)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent(SERVE),
-            str(folder),
-            str(tmp_path / "inputs.npz"),
-            str(tmp_path / "outputs.npz"),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    server = _server()
+    server.stdin.write(f"{folder}\t{tmp_path / 'inputs.npz'}\t{tmp_path / 'outputs.npz'}\n")
+    server.stdin.flush()
+    if server.stdout.readline() != "answered\n":
+        _server.cache_clear()
+        server.wait()
+        server.errors.seek(0)
+        raise AssertionError(server.errors.read()[-2000:])
     with np.load(tmp_path / "outputs.npz") as outputs:
         return dict(outputs)
 

@@ -14,6 +14,7 @@ from keras_gen.data import load
 from keras_gen.export import can_export
 from keras_gen.networks import pooled_encoder
 from keras_gen.semisupervised import Classifier
+from keras_gen.shipped import shipped_names
 
 needs_tensorflow = pytest.mark.skipif(not can_export(), reason="TensorFlow is not installed")
 
@@ -218,7 +219,7 @@ def test_a_distance_is_the_same_on_every_backend(digits):
 
 def test_shipped_features_know_their_data():
     """Where the test data are at hand: digits always."""
-    assert {"digits", "fashion_mnist", "mnist"} <= set(metrics.features.shipped())
+    assert {f"classifier_{name}" for name in ("digits", "fashion_mnist", "mnist")} <= set(shipped_names())
     features = metrics.load_features("auto", "digits")
     test = load("digits").test
     found = features(test.levels())

@@ -17,7 +17,7 @@ from test_apps import copied
 
 from keras_gen import corruptions, hashing, load_model, plots
 from keras_gen.autoencoders import codes_of
-from keras_gen.corruptions import Affine
+from keras_gen.corruptions import Affine, geometry
 from keras_gen.data import load
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
@@ -191,7 +191,7 @@ class TestAffine:
     def test_is_scipys(self):
         images = np.random.default_rng(0).normal(size=(3, 9, 12, 2)).astype("float32")
         maps = np.eye(2, 3) + 0.2 * np.random.default_rng(1).normal(size=(3, 2, 3))
-        ours = to_numpy(corruptions._resampled(images, maps.astype("float32")))
+        ours = to_numpy(geometry._resampled(images, maps.astype("float32")))
         half = (np.array([9, 12]) - 1) / 2
         for image, map_, mine in zip(images, maps, ours, strict=True):
             matrix = half[:, None] * map_[:, :2] / half[None]

@@ -13,8 +13,8 @@ import numpy as np
 from keras_gen.data import ImageData
 from keras_gen.data.arrays import adapted, resizing
 from keras_gen.errors import InputError
+from keras_gen.shipped import shipped, shipped_names
 
-SHIPPED = Path(__file__).parents[2] / "savedmodels"
 PART = 500
 
 
@@ -198,11 +198,6 @@ def check_pictures(pictures: np.ndarray) -> None:
         )
 
 
-def shipped() -> list[str]:
-    """Data for which a classifier comes along."""
-    return sorted(p.parent.name.removeprefix("classifier_") for p in SHIPPED.glob("classifier_*/model.keras"))
-
-
 def load_features(name: str, data: str = "") -> Features:
     """By name.
 
@@ -214,17 +209,18 @@ def load_features(name: str, data: str = "") -> Features:
     Raises:
         InputError: Nothing of that name.
     """
+    ours = [name.removeprefix("classifier_") for name in shipped_names("classifier_")]
     if name == "auto":
-        name = data if data in shipped() else "pixels"
+        name = data if data in ours else "pixels"
     if name == "pixels":
         return Pixels()
     if name == "inception":
         return InceptionFeatures()
-    if name in shipped() and not Path(name).exists():
-        return ClassifierFeatures.load(SHIPPED / f"classifier_{name}")
+    if (file := shipped(f"classifier_{name}")) and not Path(name).exists():
+        return ClassifierFeatures.load(file.parent)
     if not Path(name).expanduser().exists():
         raise InputError(
-            f"Expected features: auto, pixels, inception, {', '.join(shipped())}, or the path of a "
+            f"Expected features: auto, pixels, inception, {', '.join(ours)}, or the path of a "
             f"classifier. Received: {name}. Check the path, or train one: "
             "python -m apps.classify --data DATA."
         )
