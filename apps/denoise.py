@@ -25,6 +25,8 @@ from apps._training import (
 )
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import keras
+
     from keras_gen.autoencoders import Denoiser
     from keras_gen.pictures import Picture
 
@@ -44,6 +46,9 @@ class Train(TrainingOptions):
     """Residual blocks at each scale."""
     mixed_precision: bool = False
     """Multiply in bfloat16: faster where the processor knows it, slower by far where not."""
+    start: str | None = None
+    """Weights to begin with: `shipped`, or the folder of a run, whose widths and blocks then count;
+    default: random ones."""
     measure: int = 100
     """Held-out pictures in the table at the end; 0: no table."""
 
@@ -106,13 +111,13 @@ def train(options: Train) -> None:
     keras.utils.set_random_seed(options.seed)
     if options.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    model = Denoiser(
-        unet.bias_free_unet(splits.train.shape[-1], options.widths, options.blocks),
-        corruption,
-        stride=unet.stride(options.widths),
-        reach=unet.reach(options.widths, options.blocks),
-        seed=options.seed,
-    )
+    channels = splits.train.shape[-1]
+    if options.start:
+        network, stride, reach = _started(options.start, channels)
+    else:
+        network = unet.bias_free_unet(channels, options.widths, options.blocks)
+        stride, reach = unet.stride(options.widths), unet.reach(options.widths, options.blocks)
+    model = Denoiser(network, corruption, stride, reach, seed=options.seed)
     made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
     training, held_out = made(splits.train, training=True), made(splits.test, training=False)
     options = replace(options, epochs=default_epochs(options, len(training)))
@@ -162,19 +167,37 @@ def train(options: Train) -> None:
     }
     if options.mixed_precision:  # what is kept computes in float32
         keras.mixed_precision.set_global_policy("float32")
-        trained, model = model, Denoiser.from_config(_in_float32(model.get_config()))
+        trained, model = model, Denoiser.from_config(_with_policy(model.get_config(), "float32"))
         model.set_weights(trained.get_weights())
     deliver(run, model, card, ["curves.png", "denoised.png", *(["methods.png"] if options.measure else [])])
     print(f"next: python -m apps.denoise run noisy.png --run {run.path} -o clean.png")
 
 
-def _in_float32(config):
-    """A model's configuration without the dtype policies of its training."""
+def _started(start: str, channels: int) -> "tuple[keras.Model, int, int]":
+    """A trained denoiser's network, its stride and its reach."""
+    import keras
+
+    from keras_gen.errors import InputError
+
+    found = load_denoiser(None if start == "shipped" else start)
+    if found.channels != channels:
+        raise InputError(
+            f"Expected a --start for pictures of {channels} channels. Received: {start}, for "
+            f"{found.channels}. Begin with another, or leave it out."
+        )
+    policy = keras.config.dtype_policy().name
+    network = keras.Model.from_config(_with_policy(found.network.get_config(), policy))
+    network.set_weights(found.network.get_weights())
+    return network, found.stride, found.reach
+
+
+def _with_policy(config, name: str):
+    """A model's configuration with another dtype policy in all its parts."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
-            return "float32"
-        return {k: _in_float32(v) for k, v in config.items()}
-    return [_in_float32(v) for v in config] if isinstance(config, (list, tuple)) else config
+            return name
+        return {k: _with_policy(v, name) for k, v in config.items()}
+    return [_with_policy(v, name) for v in config] if isinstance(config, (list, tuple)) else config
 
 
 def load_denoiser(run: str | None) -> "Denoiser":

@@ -151,7 +151,7 @@ for line in sys.stdin:
 @functools.cache
 def _server() -> subprocess.Popen:
     """One process for all SavedModels of a session: TensorFlow's start is most of what a call costs."""
-    errors = tempfile.TemporaryFile("w+")
+    errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
     server = subprocess.Popen(
         [sys.executable, "-c", SERVE],
         stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 from test_apps import copied
 
-from keras_gen import classical
+from keras_gen import classical, load_model
 from keras_gen.autoencoders import Denoiser
 from keras_gen.corruptions import Gaussian
 from keras_gen.engine import to_numpy
@@ -331,6 +331,18 @@ class TestApp:
         done = here("apps.denoise", "measure", "--run", finished[0], "--levels", 40, "--n", 3)
         assert done.returncode == 0, done.stderr
         assert "means over 3 held-out pictures" in done.stdout and "40/255  this model" in done.stdout
+
+    def test_starts_from_another_run(self, finished, tmp_path, here):
+        """At a learning rate of nothing the weights stay those that it started with."""
+        out, flags = tmp_path / "tuned", ["--measure", 0, "--no-export", "--learning-rate", 1e-12]
+        done = here("apps.denoise", "train", "--start", finished[0], "--epochs", 1, *flags, "--out", out)
+        assert done.returncode == 0, done.stderr
+        before, after = (load_model(path / "model.keras") for path in (finished[0], out))
+        for old, new in zip(before.get_weights(), after.get_weights(), strict=True):
+            np.testing.assert_allclose(new, old, atol=1e-6)
+        assert (after.stride, after.reach) == (before.stride, before.reach)
+        line = refused(here("apps.denoise", "train", "--start", "shipped", "--out", tmp_path / "grey"))
+        assert "for pictures of 1 channels. Received: shipped, for 3" in line
 
     def test_resumes(self, finished, tmp_path, here):
         out = copied(finished[0], tmp_path / "again")
