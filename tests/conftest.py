@@ -9,6 +9,16 @@ from calls import run_here
 
 import keras_gen  # noqa: F401 - chooses a backend that is there
 from keras_gen.data import load
+from keras_gen.export import can_export
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `once` run on TensorFlow; on another backend only where there is no TensorFlow."""
+    if keras.backend.backend() == "tensorflow" or not can_export():
+        return
+    for item in items:
+        if item.get_closest_marker("once"):
+            item.add_marker(pytest.mark.skip(reason="does not depend on the backend"))
 
 
 @pytest.fixture(autouse=True)

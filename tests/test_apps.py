@@ -90,6 +90,7 @@ class TestGenerate:
         assert "tf.saved_model.load" in text and "`reconstruct`" in text
         assert card["command"] in text and "--hidden 16" in card["command"]
 
+    @pytest.mark.once
     def test_the_card_s_code_runs(self, finished):
         pytest.importorskip("tensorflow")
         out, _ = finished
@@ -104,12 +105,14 @@ class TestGenerate:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-1000:]
 
+    @pytest.mark.once
     def test_a_two_dimensional_code_draws_its_manifold(self, tmp_path, here):
         done = here("apps.generate", "--out", tmp_path / "r", "--latent-dim", 2, "--no-export", *TINY)
         assert done.returncode == 0, done.stderr
         with Image.open(tmp_path / "r" / "manifold.png") as picture:
             assert picture.size[0] == picture.size[1] > 1000
 
+    @pytest.mark.once
     def test_a_folder_of_colour_pictures(self, tmp_path, here):
         rng = np.random.default_rng(0)
         (tmp_path / "pictures").mkdir()
@@ -137,6 +140,7 @@ class TestGenerate:
         line = refused(here("apps.generate", "--resume", out, "--hidden", 8, "--limit", 5))
         assert "--limit, --hidden" in line
 
+    @pytest.mark.once
     def test_ctrl_c_says_how_to_go_on(self, tmp_path):
         command = [sys.executable, "-m", "apps.generate", "--out", str(tmp_path / "r"), "--epochs", "5000"]
         process = subprocess.Popen(
@@ -159,6 +163,7 @@ class TestGenerate:
         assert f"--resume {tmp_path / 'r'}" in stderr.splitlines()[-1]
 
 
+@pytest.mark.once
 class TestExportAndSample:
     def test_export_elsewhere_and_again(self, finished, tmp_path, here):
         pytest.importorskip("tensorflow")
@@ -187,6 +192,7 @@ class TestExportAndSample:
         assert "a finished run" in refused(here("apps.export", tmp_path))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -210,6 +216,7 @@ def test_generate_refuses(arguments, message, tmp_path, monkeypatch, here):
     assert message in refused(here("apps.generate", *arguments))
 
 
+@pytest.mark.once
 def test_help_imports_nothing_heavy():
     for task in TASKS:
         done = run(f"apps.{task}", *(["train"] if task in COMMANDS else []), "--help")
@@ -222,6 +229,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
 
 
+@pytest.mark.once
 def test_the_list_of_tasks():
     done = run("apps")
     assert done.returncode == 0
@@ -230,6 +238,7 @@ def test_the_list_of_tasks():
     assert "_main" not in done.stdout
 
 
+@pytest.mark.once
 def test_without_the_datasets_extra(tmp_path, monkeypatch):
     """A TFDS name where TFDS is not installed."""
     from keras_gen.data import load
@@ -243,6 +252,7 @@ def test_without_the_datasets_extra(tmp_path, monkeypatch):
         load("mnist")
 
 
+@pytest.mark.once
 def test_the_shipped_model():
     """savedmodels/: the README's code runs, and the card tells the truth about held-out digits."""
     pytest.importorskip("tensorflow")

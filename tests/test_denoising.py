@@ -142,6 +142,7 @@ class TestDenoiser:
             Denoiser(network, Gaussian(0.1), 1, 1)
 
 
+@pytest.mark.once
 class TestPictures:
     @pytest.mark.parametrize(
         ("mode", "channels", "alpha"),
@@ -235,6 +236,7 @@ class TestPictures:
         assert not list(tmp_path.glob("*part*"))
 
 
+@pytest.mark.once
 class TestClassical:
     def test_psnr(self):
         clean, estimate = noise((8, 8, 3)), noise((8, 8, 3), 1)
@@ -285,6 +287,7 @@ class TestApp:
         for method in ("noisy", "median", "total variation", "this model"):
             assert done.stdout.count(f"/255  {method}") == 3
 
+    @pytest.mark.once
     def test_one_picture_and_a_folder(self, finished, tmp_path, here):
         out, _ = finished
         folder = tmp_path / "noisy"
@@ -327,11 +330,13 @@ class TestApp:
         monkeypatch.chdir(tmp_path)
         assert message in refused(here("apps.denoise", *arguments))
 
+    @pytest.mark.once
     def test_measures_on_the_run_s_own_data(self, finished, here):
         done = here("apps.denoise", "measure", "--run", finished[0], "--levels", 40, "--n", 3)
         assert done.returncode == 0, done.stderr
         assert "means over 3 held-out pictures" in done.stdout and "40/255  this model" in done.stdout
 
+    @pytest.mark.once
     def test_starts_from_another_run(self, finished, tmp_path, here):
         """At a learning rate of nothing the weights stay those that it started with."""
         out, flags = tmp_path / "tuned", ["--measure", 0, "--no-export", "--learning-rate", 1e-12]
@@ -344,6 +349,7 @@ class TestApp:
         line = refused(here("apps.denoise", "train", "--start", "shipped", "--out", tmp_path / "grey"))
         assert "for pictures of 1 channels. Received: shipped, for 3" in line
 
+    @pytest.mark.once
     def test_resumes(self, finished, tmp_path, here):
         out = copied(finished[0], tmp_path / "again")
         done = here("apps.denoise", "--resume", out, "--epochs", 3)

@@ -221,6 +221,7 @@ def test_auroc_of_the_opposite(trained, digits):
     assert roc_auc_score(other, -score) == pytest.approx(1 - roc_auc_score(other, score), abs=1e-12)
 
 
+@pytest.mark.once
 def test_baselines_find_what_is_far():
     normal, test = plane(400, 0), plane(200, 1)
     scale = normal.std(axis=0)
@@ -230,6 +231,7 @@ def test_baselines_find_what_is_far():
         assert roc_auc_score(np.arange(200) < 50, values) > 0.9, name
 
 
+@pytest.mark.once
 class TestTables:
     def write(self, path, text):
         path.write_text(text)
@@ -348,6 +350,7 @@ class TestApp:
         assert "false positives on held-out normal data" in done.stdout
         assert f"python -m apps.detect run pictures/ --run {out}" in done.stdout.splitlines()[-1]
 
+    @pytest.mark.once
     def test_run_on_pictures(self, finished, digits, tmp_path, here):
         folder = tmp_path / "pictures"
         folder.mkdir()
@@ -376,6 +379,7 @@ class TestApp:
         assert scores == sorted(scores, reverse=True)
         assert len(list((out.parent / "table-heat-maps").glob("*.png"))) == 11
 
+    @pytest.mark.once
     def test_run_refuses(self, finished, tmp_path, here):
         (tmp_path / "broken.png").write_bytes(b"x")
         (tmp_path / "empty").mkdir()
@@ -390,6 +394,7 @@ class TestApp:
         code, _, err = parts(here, ["run", tmp_path, "--run", tmp_path])
         assert code == 2 and "config.json" in err
 
+    @pytest.mark.once
     def test_tables_from_end_to_end(self, tmp_path, monkeypatch, here):
         monkeypatch.setattr("keras_gen.export.can_export", lambda: False)  # done once, above
         rows = plane(400, 0)
@@ -421,6 +426,7 @@ class TestApp:
         code, _, err = parts(here, ["run", tmp_path / "less.csv", "--run", out])
         assert code == 2 and "without flat, c2" in err
 
+    @pytest.mark.once
     def test_benchmark(self, tmp_path, here):
         out = tmp_path / "b"
         options = ["--classes", "0", "1", "--epochs", "5", "--hidden", "16", "--limit", "400", "--out", out]
@@ -436,6 +442,7 @@ class TestApp:
         code, again, err = parts(here, ["benchmark", "--resume", out])
         assert code == 0 and table in again, err
 
+    @pytest.mark.once
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -460,6 +467,7 @@ class TestApp:
         assert code == 2 and len(lines) == 1 and message in lines[0], err
         assert not (tmp_path / "runs").exists()
 
+    @pytest.mark.once
     def test_data_without_classes(self, tmp_path, monkeypatch, here):
         np.savez(tmp_path / "x.npz", np.random.default_rng(0).integers(0, 256, (99, 5, 5), "uint8"))
         for command in (["--normal-class", "0"], ["benchmark"]):

@@ -67,6 +67,7 @@ class TestClassify:
         assert "at least 16 pixels" in refused(here("apps.classify", "--filters", *range(2, 7)))
 
 
+@pytest.mark.once
 class TestQuality:
     def test_the_best_is_kept(self, vae):
         rows = (vae / "quality.csv").read_text().splitlines()
@@ -107,6 +108,7 @@ class TestEvaluate:
         with Image.open(vae / "evaluation.png") as picture:
             assert picture.width > 300
 
+    @pytest.mark.once
     def test_the_same_again(self, here, vae, classifier, tmp_path):
         """To the last digit, and other pictures for another seed."""
         made = []
@@ -119,6 +121,7 @@ class TestEvaluate:
         assert made[0]["frechet"]["value"] != made[2]["frechet"]["value"]
         assert "log_likelihood" not in made[0]
 
+    @pytest.mark.once
     def test_pictures_of_another_program(self, here, classifier, tmp_path, digits):
         """Held-out digits, enlarged, as colour files: as good as real, and the resizing is told."""
         folder = tmp_path / "made"
@@ -137,6 +140,7 @@ class TestEvaluate:
         assert rows["precision"]["value"] > 0.8 and rows["coverage"]["value"] > 0.8
         assert rows["copies"]["value"] < 0.1
 
+    @pytest.mark.once
     def test_copies_are_found(self, here, classifier, tmp_path, digits):
         """And the lack of half the classes."""
         train = digits.train
@@ -149,6 +153,7 @@ class TestEvaluate:
         assert rows["classes_hit"]["value"] == 5 and rows["classes_hit"]["real"] == 10
         assert rows["coverage"]["value"] < 0.7 < rows["precision"]["value"]
 
+    @pytest.mark.once
     @needs_tensorflow
     def test_a_savedmodel(self, here, vae, tmp_path):
         """Draws what the run draws: the same kind of pictures, at the same distance."""
@@ -175,6 +180,7 @@ class TestEvaluate:
         (tmp_path / "bad.keras").write_text("no model")
         assert "Expected a model" in refused(here("apps.evaluate", tmp_path / "bad.keras"))
 
+    @pytest.mark.once
     def test_the_best_model_of_a_run_sees_its_data(self, here, tmp_path):
         """Binarised as in training, or its likelihood would be another number."""
         flags = ["--binarize", "threshold", "--epochs", "1", "--hidden", "8", "--importance-samples", "0"]
@@ -187,6 +193,7 @@ class TestEvaluate:
         rows = [rows_of(tmp_path / f"{name}.json")["log_likelihood"] for name in ("run", "best")]
         assert rows[0] == rows[1] and rows[0]["features"] == "binarised at mid grey"
 
+    @pytest.mark.once
     def test_a_validation_split_is_called_so(self, here, tmp_path):
         """The test split stays unseen, and is not named."""
         flags = ["--validation", "100", "--epochs", "1", "--hidden", "8", "--importance-samples", "0"]
@@ -198,6 +205,7 @@ class TestEvaluate:
         assert {rows[key]["split"] for key in ("frechet", "psnr", "log_likelihood")} == {"validation, 100"}
         assert rows["frechet"]["n"] == 100
 
+    @pytest.mark.once
     def test_data_of_another_size(self, here, vae, tmp_path):
         """What is drawn is brought to the real pictures' size, and the table says so."""
         real = np.random.default_rng(0).integers(256, size=(60, 12, 12), dtype="uint8")

@@ -40,6 +40,7 @@ def generator(seed=0):
     return keras.random.SeedGenerator(seed)
 
 
+@pytest.mark.once
 class TestCodes:
     @pytest.mark.parametrize("d", [1, 7, 8, 9, 16, 31, 33, 64, 65, 100])
     def test_round_trip_and_distance(self, d):
@@ -67,6 +68,7 @@ class TestCodes:
             unpack(np.ones((3, 1), "uint8"), 7)
 
 
+@pytest.mark.once
 class TestIndex:
     @pytest.mark.parametrize("costs", [(0, 0), (15_000, 8), (1e12, 8)], ids=["tables", "chosen", "scan"])
     @pytest.mark.parametrize(("n", "d"), [(1, 3), (300, 6), (3000, 12), (3000, 20), (500, 37), (2000, 70)])
@@ -129,6 +131,7 @@ class TestIndex:
             HashIndex(np.zeros((0, 2), "uint8"), 11)
 
 
+@pytest.mark.once
 class TestMeanAveragePrecision:
     def test_without_ties_it_is_scikit_learns(self):
         database = pack(np.tril(np.ones((40, 40), "uint8")))  # 1 to 40 bits from zero
@@ -163,6 +166,7 @@ class TestMeanAveragePrecision:
         assert found[0] == pytest.approx(0.1, abs=0.01) and np.isnan(found[1])
 
 
+@pytest.mark.once
 class TestBaselines:
     def test_lsh_sees_angles(self):
         """Two directions differ in a bit with probability angle / pi."""
@@ -308,6 +312,7 @@ class TestNeighbours:
         np.testing.assert_array_equal(held_out[0]["neighbour"], data.floats(neighbours[:30, -1]))
 
 
+@pytest.mark.once
 def test_the_picture_of_neighbours():
     black, white = np.full((2, 4, 4, 1), -1.0), np.ones((2, 3, 4, 4, 1))
     white[1, 2] = np.nan
@@ -347,6 +352,7 @@ class TestApp:
             assert f"{name}: {metrics[name]}" in done.stdout
         assert any("time of a query among 1,438 codes" in name for name in metrics)
 
+    @pytest.mark.once
     def test_the_codes_are_good(self, finished, digits):
         """Near-binary, balanced, none dead, the index made by the model, and ahead of the baselines."""
         out, _ = finished
@@ -390,6 +396,7 @@ class TestApp:
         with Image.open(tmp_path / "made" / "n.png") as picture:
             assert np.asarray(picture).std() > 5
 
+    @pytest.mark.once
     def test_answers_from_a_folder_name_files(self, tmp_path, here):
         rng = np.random.default_rng(0)
         for kind, level in (("dark", 30), ("light", 200)):
@@ -408,6 +415,7 @@ class TestApp:
         assert len(lines) == 12 * 5 + 1 and lines[0].endswith("dark/0.jpg: 22 within 5 bits")
         assert lines[1].strip().startswith(("dark/", "light/")) and "(dark)" in done.stdout
 
+    @pytest.mark.once
     def test_resumed_it_is_indexed_anew(self, finished, tmp_path, here):
         out = copied(finished[0], tmp_path / "again")
         done = here("apps.retrieve", "--resume", out, "--epochs", 41)
@@ -420,6 +428,7 @@ class TestApp:
         assert "with other pictures" in refused(here("apps.retrieve", "--resume", out))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -437,6 +446,7 @@ def test_refuses(arguments, message, tmp_path, monkeypatch, here):
     assert message in refused(here("apps.retrieve", *arguments))
 
 
+@pytest.mark.once
 def test_refuses_to_answer(finished, tmp_path, here):
     out, picture = finished[0], finished[0] / "queries" / "0.png"
     (tmp_path / "broken.png").write_bytes(b"x")

@@ -216,6 +216,7 @@ class TestApp:
             assert {("20", "0"), ("20", "1"), ("10", "0"), ("40", "0"), ("80", "0")} <= seeds
         assert "better than from scratch on" in done.stdout
 
+    @pytest.mark.once
     def test_goes_on_where_it_was(self, finished, tmp_path, here):
         out = copied(finished[0], tmp_path / "again")
         lines = (out / "results.csv").read_text().splitlines()

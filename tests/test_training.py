@@ -73,7 +73,7 @@ def run_script(path, kind, epochs, kill_in=-1):
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", ["mlp", pytest.param("conv", marks=pytest.mark.once)])
 def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(kind, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_script(whole, kind, 4)
@@ -108,12 +108,14 @@ class TestCheckpoints:
             if a.shape:  # scalars include metrics, which are no part of the state
                 np.testing.assert_array_equal(a, b)
 
+    @pytest.mark.once
     def test_the_newest_are_kept(self, digits, tmp_path):
         model, batches, held_out, run = started(digits, tmp_path / "run")
         train(model, batches, held_out, run, 5)
         names = [p.name for p in Checkpoints(run.path / "checkpoints").paths()]
         assert names == ["epoch-00004.npz", "epoch-00005.npz"]
 
+    @pytest.mark.once
     @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
     def test_a_damaged_one_falls_back_to_the_one_before(self, digits, tmp_path, damage, caplog):
         model, batches, held_out, run = started(digits, tmp_path / "run")
@@ -133,11 +135,13 @@ class TestCheckpoints:
                 np.testing.assert_array_equal(a, b)
         assert [row["epoch"] for row in run.rows()] == [1, 2, 3]
 
+    @pytest.mark.once
     def test_none_left(self, digits, tmp_path):
         model, *_ = started(digits, tmp_path / "run")
         with pytest.raises(InputError, match="has none"):
             Checkpoints(tmp_path / "nothing").restore(model)
 
+    @pytest.mark.once
     def test_of_another_model_or_format(self, digits, tmp_path):
         model, batches, held_out, run = started(digits, tmp_path / "run")
         train(model, batches, held_out, run, 1)
@@ -155,6 +159,7 @@ class TestCheckpoints:
         with pytest.raises(InputError, match="format 99"):
             checkpoints.restore(model)
 
+    @pytest.mark.once
     def test_a_full_disk_leaves_the_one_before(self, digits, tmp_path, monkeypatch):
         model, batches, held_out, run = started(digits, tmp_path / "run")
         train(model, batches, held_out, run, 1)
@@ -216,6 +221,7 @@ class TestStops:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.once
 class TestRun:
     def test_refused(self, tmp_path):
         with pytest.raises(InputError, match="readable config.json"):
