@@ -43,6 +43,12 @@ def checked(options: "Options") -> "Options":
             raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
     if options.binarize != "none":
         raise InputError("Expected --binarize of a VAE alone. Received: a GAN, whose pixels are continuous.")
+    if options.network == "mlp" or (options.network == "residual" and options.model == "vae-gan"):
+        raise InputError(
+            f"Expected a --network of {options.model}: auto, conv"
+            + (", residual" if options.model != "vae-gan" else "")
+            + f". Received: {options.network}."
+        )
     rate = options.critic_learning_rate
     if rate is not None and not rate > 0:
         raise InputError(f"Expected a positive critic learning rate. Received: {rate}.")
@@ -110,9 +116,18 @@ def build(options: "Options", splits: "Splits") -> "GAN | VAEGAN":
     if options.instance_noise:
         steps = (options.epochs or 1) * (len(splits.train) // pictures_a_step(options))
         instance_noise = InstanceNoise(options.instance_noise, max(1, steps // 2))
+    latent_dim, bias = options.latent_dim or LATENT_DIM, options.loss != "wasserstein"
+    if options.network == "residual":
+        # without a batch's statistics, and the penalties come without normalisation
+        norm = "spectral" if norm in ("batch", "spectral") else "none"
+        generator = networks.residual_generator(latent_dim, shape, 2 * options.filters, classes)
+        discriminator = networks.residual_discriminator(shape, options.filters, norm, classes, bias)
+    else:
+        generator = networks.dcgan_generator(latent_dim, shape, options.filters, classes)
+        discriminator = networks.dcgan_discriminator(shape, options.filters, norm, classes, bias)
     return GAN(
-        networks.dcgan_generator(options.latent_dim or LATENT_DIM, shape, options.filters, classes),
-        networks.dcgan_discriminator(shape, options.filters, norm, classes, options.loss != "wasserstein"),
+        generator,
+        discriminator,
         options.loss or "non-saturating",
         penalties.parse(options.penalty or "none"),
         options.critic_steps or 1,

@@ -20,6 +20,10 @@ def pictures_a_step(options: "Options") -> int:
 
 def checked(options: "Options") -> "Options":
     """The options with their defaults for this model."""
+    from keras_gen.errors import InputError
+
+    if options.network == "residual":
+        raise InputError("Expected a --network of vae: auto, mlp, conv. Received: residual.")
     return options
 
 

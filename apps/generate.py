@@ -36,8 +36,9 @@ class Options(TrainingOptions):
     latent_dim: int | None = None
     """Dimensions of the code; default: 8, 100 for GANs. A VAE of 2 draws its whole manifold."""
 
-    network: Literal["auto", "mlp", "conv"] = "auto"
-    """VAE: encoder and decoder; auto: convolutional from 16 pixels a side."""
+    network: Literal["auto", "mlp", "conv", "residual"] = "auto"
+    """VAE: mlp or conv; auto: convolutional from 16 pixels a side. GAN: conv (DCGAN; auto), or residual
+    (SNGAN), slower by far."""
     hidden: tuple[int, ...] = ()
     """VAE: widths of the hidden layers, from the picture inward; default by network."""
     activation: str = "relu"
@@ -69,7 +70,8 @@ class Options(TrainingOptions):
     gamma: float = 1e-3
     """VAE-GAN: weight of the reconstruction, against deceiving the discriminator."""
     filters: int = 64
-    """GAN: of the layer next to the picture; twice as many at half the size."""
+    """GAN: of the layer next to the picture, twice as many at half the size; residual: of the
+    discriminator's blocks, half those of the generator's."""
     critic_learning_rate: float | None = None
     """GAN: of the discriminator; default: that of the generator."""
     ema: float = 0.999

@@ -26,6 +26,8 @@ from keras_gen.networks import (
     dcgan_discriminator,
     dcgan_generator,
     patch_discriminator,
+    residual_discriminator,
+    residual_generator,
     translation_unet,
 )
 
@@ -207,6 +209,13 @@ class TestGAN:
             del given["label"]
         check_model(lambda: gan(**settings), given, tmp_path)
 
+    def test_check_model_of_the_residual_pair(self, digits, tmp_path):
+        def make():
+            pair = residual_generator(5, SHAPE, 6, 10), residual_discriminator(SHAPE, 4, classes=10)
+            return GAN(*pair, "hinge", classes=10, ema=0.9)
+
+        check_model(make, batch(digits), tmp_path)
+
     def test_each_update_leaves_the_other_network_alone(self, digits):
         """Bit for bit, statistics aside."""
 
@@ -381,9 +390,37 @@ class TestNetworks:
                 assert layer.kernel_size == (4, 4) and layer.strides == (2, 2)
                 assert to_numpy(layer.kernel.value).std() == pytest.approx(0.02, rel=0.3)
 
-    def test_projection(self):
+    @pytest.mark.parametrize(("side", "smallest"), [(8, 4), (12, 6), (28, 7), (32, 8), (64, 8)])
+    def test_residual_sizes(self, side, smallest):
+        shape = (side, side, 3)
+        generator, discriminator = residual_generator(7, shape, 2), residual_discriminator(shape, 2)
+        assert generator.output_shape == (None, *shape)
+        assert discriminator.output_shape == (None, 1)
+        last = [layer.output.shape for layer in discriminator.layers if len(layer.output.shape) == 4][-1]
+        assert last == (None, smallest, smallest, 2)
+
+    def test_the_residual_pair_is_the_paper_s(self):
+        """Parameters counted from table 4, at 32 pixels."""
+
+        def block(a, b, side):
+            return side**2 * a * b + b
+
+        generator, discriminator = residual_generator(128, (32, 32, 3)), residual_discriminator((32, 32, 3))
+        up = 2 * block(256, 256, 3) + block(256, 256, 1) + 2 * 4 * 256
+        wanted = 129 * 16 * 256 + 3 * up + 4 * 256 + block(256, 3, 3)
+        assert generator.count_params() == wanted
+        first = block(3, 128, 3) + block(128, 128, 3) + block(3, 128, 1)
+        wanted = first + 3 * 2 * block(128, 128, 3) + block(128, 128, 1) + 129
+        assert sum(int(np.prod(v.shape)) for v in discriminator.trainable_variables) == wanted
+        kernels = [layer for layer in discriminator.layers if hasattr(layer, "kernel")]
+        assert all(isinstance(layer, SpectralConv2D | SpectralDense) for layer in kernels)
+        with pytest.raises(InputError, match="spectral, none"):
+            residual_discriminator((32, 32, 3), norm="batch")
+
+    @pytest.mark.parametrize("discriminator", [dcgan_discriminator, residual_discriminator])
+    def test_projection(self, discriminator):
         """The label adds the product of its embedding and the features, and nothing else."""
-        network = dcgan_discriminator(SHAPE, 4, "none", 3)
+        network = discriminator(SHAPE, 4, "none", 3)
         images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
         embedding = next(layer for layer in network.layers if isinstance(layer, layers.Embedding))
         embedding.set_weights([np.zeros(embedding.get_weights()[0].shape)])

@@ -63,20 +63,13 @@ class TestGenerate:
         usage = json.loads((conditional / "card.json").read_text())["usage"]
         assert any("sample_class" in line for line in usage)
 
-    @pytest.mark.parametrize("model", ["wgan-gp", "sngan", "vae-gan"])
-    def test_the_other_models(self, here, tmp_path, model):
-        flags = ["--filters", "4", "--latent-dim", "6", "--epochs", "1", "--batch-size", "50"]
-        done = here(
-            "apps.generate",
-            "--model",
-            model,
-            *flags,
-            "--quality-every",
-            "0",
-            "--no-export",
-            "--out",
-            tmp_path / "r",
-        )
+    @pytest.mark.parametrize(
+        ("model", "network"), [("wgan-gp", "auto"), ("sngan", "residual"), ("vae-gan", "auto")]
+    )
+    def test_the_other_models(self, here, tmp_path, model, network):
+        flags = ["--filters", "4", "--latent-dim", "6", "--epochs", "1", "--batch-size", "50", "--no-export"]
+        flags += ["--quality-every", "0", "--network", network, "--out", tmp_path / "r"]
+        done = here("apps.generate", "--model", model, *flags)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "r" / "model.keras").exists() and not (tmp_path / "r" / "quality.csv").exists()
         assert (tmp_path / "r" / "reconstructions.png").exists() == (model == "vae-gan")
@@ -96,6 +89,8 @@ class TestGenerate:
             return refused(here("apps.generate", *arguments, "--out", tmp_path / "r"))
 
         assert "critic_steps of 1 or more" in line("--model", "gan", "--critic-steps", "0")
+        assert "auto, conv, residual. Received: mlp" in line("--model", "gan", "--network", "mlp")
+        assert "auto, mlp, conv. Received: residual" in line("--network", "residual")
         assert "binarize of a VAE" in line("--model", "gan", "--binarize", "dynamic")
         assert "none, gp, gp0 or r1" in line("--model", "gan", "--penalty", "l2")
         assert "--label-flips" in line("--model", "vae-gan", "--label-flips", "0.1")

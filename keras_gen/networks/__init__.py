@@ -5,6 +5,7 @@ from keras_gen.networks.conv import conv_decoder, conv_encoder, pooled_encoder
 from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
+from keras_gen.networks.residual import residual_discriminator, residual_generator
 from keras_gen.networks.tied import TiedDecoder
 from keras_gen.networks.translation import patch_discriminator, translation_unet
 from keras_gen.networks.unet import bias_free_unet
@@ -22,5 +23,7 @@ __all__ = [
     "pooled_encoder",
     "recurrent_decoder",
     "recurrent_encoder",
+    "residual_discriminator",
+    "residual_generator",
     "translation_unet",
 ]

@@ -46,12 +46,7 @@ def dcgan_generator(
     count = stages(shape)
     widths = [filters * 2**i for i in range(count)][::-1]
     rows, columns = shape[0] // 2**count, shape[1] // 2**count
-    code = keras.Input((latent_dim,), name="code")
-    inputs, x = [code], code
-    if classes is not None:
-        label = keras.Input((), dtype="int32", name="label")
-        inputs.append(label)
-        x = layers.Concatenate()([code, layers.Embedding(classes, latent_dim)(label)])
+    inputs, x = code_and_label(latent_dim, classes)
     x = layers.Dense(rows * columns * widths[0], use_bias=False, kernel_initializer=_start())(x)
     x = layers.Reshape((rows, columns, widths[0]))(x)
     for width in [*widths[1:], None]:
@@ -65,7 +60,7 @@ def dcgan_generator(
             activation="tanh" if width is None else None,
             kernel_initializer=_start(),
         )(x)
-    return keras.Model(inputs if classes is not None else code, x, name="generator")
+    return keras.Model(inputs, x, name="generator")
 
 
 def dcgan_discriminator(
@@ -85,10 +80,7 @@ def dcgan_discriminator(
             arXiv:1802.05637, eq. 3).
         bias: Of the score; a Wasserstein loss has no gradient for it.
     """
-    if norm not in NORMS:
-        raise InputError(f"Expected a normalisation of {', '.join(NORMS)}. Received: {norm!r}.")
-    convolution = SpectralConv2D if norm == "spectral" else layers.Conv2D
-    dense = SpectralDense if norm == "spectral" else layers.Dense
+    convolution, dense = layers_of(norm, NORMS)
     # a normalised kernel has no scale of its own
     start = "glorot_uniform" if norm == "spectral" else _start()
     image = x = keras.Input(shape, name="image")
@@ -106,12 +98,36 @@ def dcgan_discriminator(
             kind = layers.BatchNormalization(momentum=0.9) if norm == "batch" else layers.LayerNormalization()
             x = kind(x)
         x = layers.LeakyReLU(0.2)(x)
-    x = layers.Flatten()(x)
-    score = dense(1, use_bias=bias, kernel_initializer=start)(x)
+    return scored(image, layers.Flatten()(x), dense, bias, classes, start)
+
+
+# --- what other pairs are made of too ----------------------------------------------------------
+
+
+def code_and_label(latent_dim: int, classes: int | None):
+    """A generator's inputs, and the vector that it starts from."""
+    code = keras.Input((latent_dim,), name="code")
+    if classes is None:
+        return code, code
+    label = keras.Input((), dtype="int32", name="label")
+    return [code, label], layers.Concatenate()([code, layers.Embedding(classes, latent_dim)(label)])
+
+
+def layers_of(norm: str, norms: tuple[str, ...]):
+    """The kinds of convolution and dense layer of a discriminator so normalised."""
+    if norm not in norms:
+        raise InputError(f"Expected a normalisation of {', '.join(norms)}. Received: {norm!r}.")
+    return (SpectralConv2D, SpectralDense) if norm == "spectral" else (layers.Conv2D, layers.Dense)
+
+
+def scored(image, features, dense, bias: bool, classes: int | None, start) -> keras.Model:
+    """A discriminator: the score of its features (n, d), and how well they match the label."""
+    score = dense(1, use_bias=bias, kernel_initializer=start)(features)
     if classes is None:
         return keras.Model(image, score, name="discriminator")
     label = keras.Input((), dtype="int32", name="label")
-    scale = 1.0 / x.shape[-1] ** 0.5  # the product of features and embedding stays of the order of the score
-    embedded = layers.Embedding(classes, x.shape[-1], embeddings_initializer=_start())(label)
-    match = layers.Rescaling(scale)(layers.Dot(1)([x, embedded]))
+    width = features.shape[-1]
+    scale = 1.0 / width**0.5  # the product of features and embedding stays of the order of the score
+    embedded = layers.Embedding(classes, width, embeddings_initializer=_start())(label)
+    match = layers.Rescaling(scale)(layers.Dot(1)([features, embedded]))
     return keras.Model([image, label], layers.Add()([score, match]), name="discriminator")
