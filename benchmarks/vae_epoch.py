@@ -6,20 +6,15 @@ pythae trains through its own `TrainingPipeline`, keras_gen through its own `fit
 would, progress bars and checkpoints off. An epoch's time does not depend on what the pictures show;
 they are drawn at random, so that no data is needed.
 
-Every contestant runs in a process of its own. The rounds go A B C A B C, so that a drift of the
-machine's speed touches all. The first epoch, which compiles, is left out.
+Every contestant runs in a process of its own, in turn. The first epoch, which compiles, is left out.
 
     python -m benchmarks.vae_epoch            # or: tox -e benchmarks
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
+
+from benchmarks._contest import Contestant, contest
 
 BATCH, LATENT, HIDDEN, SIDE = 100, 20, 400, 28
 
@@ -30,7 +25,7 @@ def images(n: int):
     return np.random.default_rng(0).integers(0, 256, (n, SIDE, SIDE, 1), "uint8")
 
 
-def ours(n: int, epochs: int) -> list[float]:
+def ours(options: argparse.Namespace) -> list[float]:
     import keras
 
     from keras_gen.data import Batches, ImageData
@@ -40,12 +35,12 @@ def ours(n: int, epochs: int) -> list[float]:
     shape = (SIDE, SIDE, 1)
     model = VAE(mlp_encoder(shape, 2 * LATENT, (HIDDEN,)), mlp_decoder(LATENT, shape, (HIDDEN,)))
     model.compile(keras.optimizers.Adam(1e-3), steps_per_execution=20)
-    batches = Batches(ImageData("random", images(n)), BATCH, training=True)
+    batches = Batches(ImageData("random", images(options.pictures)), BATCH, training=True)
     clock = EpochClock.callback(keras, batches)
     model.fit(
         batches.stream(),
         steps_per_epoch=len(batches),
-        epochs=epochs + 1,
+        epochs=options.epochs + 1,
         shuffle=False,
         verbose=0,
         callbacks=[clock],
@@ -69,7 +64,7 @@ class EpochClock:
         return Clock()
 
 
-def pythae(n: int, epochs: int) -> list[float]:
+def pythae(options: argparse.Namespace) -> list[float]:
     import logging
     import tempfile
 
@@ -113,11 +108,11 @@ def pythae(n: int, epochs: int) -> list[float]:
         def on_epoch_end(self, training_config, **kwargs):
             seconds.append(time.perf_counter() - self.started)
 
-    data = (images(n).transpose(0, 3, 1, 2) / np.float32(255)).astype("float32")
+    data = (images(options.pictures).transpose(0, 3, 1, 2) / np.float32(255)).astype("float32")
     with tempfile.TemporaryDirectory() as folder:
         config = BaseTrainerConfig(
             output_dir=folder,
-            num_epochs=epochs + 1,
+            num_epochs=options.epochs + 1,
             learning_rate=1e-3,
             per_device_train_batch_size=BATCH,
             steps_saving=None,
@@ -129,45 +124,18 @@ def pythae(n: int, epochs: int) -> list[float]:
 
 
 CONTESTANTS = {
-    "keras_gen on jax": (ours, "jax"),
-    "keras_gen on tensorflow": (ours, "tensorflow"),
-    "keras_gen on torch": (ours, "torch"),
-    "pythae": (pythae, "torch"),
+    "keras_gen on jax": Contestant(ours, "jax"),
+    "keras_gen on tensorflow": Contestant(ours, "tensorflow"),
+    "keras_gen on torch": Contestant(ours, "torch"),
+    "pythae": Contestant(pythae, "torch"),
 }
-
-
-def measured(name: str, n: int, epochs: int) -> list[float]:
-    """One contestant's seconds, in a new process."""
-    command = [sys.executable, "-m", "benchmarks.vae_epoch", "--only", name, "--pictures", str(n)]
-    environment = {**os.environ, "KERAS_BACKEND": CONTESTANTS[name][1]}
-    done = subprocess.run(
-        [*command, "--epochs", str(epochs)], env=environment, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs a round")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=60_000)
-    parser.add_argument("--only", choices=list(CONTESTANTS), help="one contestant, in this process")
-    options = parser.parse_args()
-    if options.only:
-        print(json.dumps(CONTESTANTS[options.only][0](options.pictures, options.epochs)))
-        return
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for _ in range(options.rounds):
-        for name in CONTESTANTS:
-            seconds[name] += measured(name, options.pictures, options.epochs)
-    peer = statistics.median(seconds["pythae"])
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    print("| | median s/epoch | min | max | against pythae |\n|---|---|---|---|---|")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"| {name} | {median:.2f} | {min(values):.2f} | {max(values):.2f} | {peer / median:.2f}x |")
+    contest("benchmarks.vae_epoch", CONTESTANTS, parser, "s/epoch", ["pythae"], higher=False)
 
 
 if __name__ == "__main__":
