@@ -131,6 +131,7 @@ class TestKernel:
 
 
 class TestNeighbours:
+    @pytest.mark.once
     def test_known_answer(self):
         """10,000 standard normal vectors a side in 1,000 dimensions, k = 5: the example of Naeem et al.
 

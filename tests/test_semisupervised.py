@@ -196,8 +196,10 @@ TINY = ["--epochs", 2, "--steps", 4, "--seeds", 2, "--limit", 300, "--latent-dim
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """All methods; on TensorFlow with further seeds and the curve, each of which is one more training."""
     out = tmp_path_factory.mktemp("pretrain") / "run"
-    done = run("apps.pretrain", "--out", out, *TINY, "--labels", 20)
+    less = [] if keras.backend.backend() == "tensorflow" else ["--seeds", 1, "--no-curve"]
+    done = run("apps.pretrain", "--out", out, *TINY, "--labels", 20, *less)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -205,15 +207,19 @@ def finished(tmp_path_factory):
 class TestApp:
     def test_leaves_what_it_promises(self, finished):
         out, done = finished
-        for name in ("results.csv", "labels.png", "reconstructions.png", "model.keras", "card.json"):
+        wanted = {("20", "0")}
+        for name in ("results.csv", "reconstructions.png", "model.keras", "card.json"):
             assert (out / name).exists()
+        if keras.backend.backend() == "tensorflow":
+            assert (out / "labels.png").exists()
+            wanted |= {("20", "1"), ("10", "0"), ("40", "0"), ("80", "0")}
         with open(out / "results.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         methods = {row["method"] for row in rows}
         assert len(methods) == 5
         for method in methods:
             seeds = {(r["labels"], r["seed"]) for r in rows if r["method"] == method}
-            assert {("20", "0"), ("20", "1"), ("10", "0"), ("40", "0"), ("80", "0")} <= seeds
+            assert wanted <= seeds
         assert "better than from scratch on" in done.stdout
 
     @pytest.mark.once

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,17 @@ def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(kind, tmp_path)
     assert timeless[0] == timeless[1] and len(timeless[0]) == 4
 
 
+@pytest.fixture(scope="module")
+def three_epochs(digits, tmp_path_factory):
+    """A run of three epochs, and its model."""
+    path = tmp_path_factory.mktemp("three") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks_module, "CHECKPOINT_SECONDS", 0.0)
+        model, batches, held_out, run = started(digits, path)
+        train(model, batches, held_out, run, 3)
+    return model, path
+
+
 class TestCheckpoints:
     def test_restore_brings_everything_back(self, digits, tmp_path):
         model, batches, held_out, run = started(digits, tmp_path / "run")
@@ -117,15 +129,14 @@ class TestCheckpoints:
 
     @pytest.mark.once
     @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
-    def test_a_damaged_one_falls_back_to_the_one_before(self, digits, tmp_path, damage, caplog):
-        model, batches, held_out, run = started(digits, tmp_path / "run")
-        train(model, batches, held_out, run, 3)
-        newest = Checkpoints(run.path / "checkpoints").paths()[-1]
+    def test_a_damaged_one_falls_back_to_the_one_before(self, digits, three_epochs, tmp_path, damage, caplog):
+        model, path = three_epochs
+        shutil.copytree(path, tmp_path / "run")
+        newest = Checkpoints(tmp_path / "run" / "checkpoints").paths()[-1]
         content = bytearray(newest.read_bytes())
         if damage == "flipped":
             content[len(content) // 2] ^= 0xFF
         newest.write_bytes({"cut": content[: len(content) // 2], "emptied": b""}.get(damage, content))
-        del run
         again, batches, held_out, run = started(digits, tmp_path / "run")
         assert Checkpoints(run.path / "checkpoints").restore(again) == 2
         assert newest.name in caplog.text
