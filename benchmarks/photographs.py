@@ -3,9 +3,9 @@
     python -m benchmarks.photographs [--run RUN] [--level 25]
 
 Five photographs that come with scikit-learn and scikit-image, at half their size; Gaussian noise of
---level / 255, clipped and rounded to 8 bits, as a file holds it. BM3D (pip install -e ".[denoise]") is told the
-level, the network is not. Prints PSNR, and the colourfulness that is left: the mean distance of the values from
-grey, in shares of the clean photograph's.
+--level / 255, clipped and rounded to 8 bits, as a file holds it. BM3D (pip install -e ".[denoise]") is told
+the level, the network is not. Prints PSNR, and the colourfulness that is left: the mean distance of the
+values from grey, in shares of the clean photograph's.
 """
 
 import argparse
