@@ -1,11 +1,11 @@
 """Twenty-five Gaussians on a grid: how many modes GANs find, and how well.
 
-    python -m benchmarks.gaussian_grid [--steps 30000] [--seeds 5] [--out FOLDER]
+    python -m benchmarks.gaussian_grid [--steps 20000] [--seeds 5] [--out FOLDER]
 
 The protocol of VEEGAN (Srivastava et al. 2017): centres {-4, -2, 0, 2, 4}^2, standard deviation .05, 2,500
 samples, a sample is good within three standard deviations of a centre, a mode is hit by one good sample.
-Networks of three hidden layers of 128, batches of 256, Adam. Prints a row for each variant, and draws the
-first seed's samples.
+Codes of 2 dimensions, networks of three hidden layers of 128 with ReLU, batches of 256, Adam at 1e-3 (.5, .9),
+falling as a cosine. Prints a row for each variant, and draws the first seed's samples.
 """
 
 import argparse
@@ -26,24 +26,12 @@ from keras_gen.metrics.modes import grid_centres, grid_of_gaussians, modes
 SIGMA = 0.05
 SAMPLES = 2500
 BATCH = 256
-SCALE = 4.0
-"""The networks see the grid within -1 and 1."""
+RATE = 1e-3
 
 VARIANTS = {
-    "plain": {"loss": "non-saturating", "rates": (1e-3, 1e-3)},
-    "non-saturating, R1": {
-        "loss": "non-saturating",
-        "penalty": R1(0.02),
-        "rates": (1e-3, 1e-3),
-        "ema": 0.999,
-    },
-    "WGAN-GP": {
-        "loss": "wasserstein",
-        "penalty": GradientPenalty(0.1),
-        "critic_steps": 5,
-        "rates": (1e-3, 1e-3),
-        "ema": 0.999,
-    },
+    "plain": {"loss": "non-saturating"},
+    "non-saturating, R1": {"loss": "non-saturating", "penalty": R1(0.1), "ema": 0.999},
+    "WGAN-GP": {"loss": "wasserstein", "penalty": GradientPenalty(0.1), "critic_steps": 5, "ema": 0.999},
 }
 
 
@@ -51,7 +39,7 @@ def network(inputs: int, outputs: int, name: str, bias: bool = True) -> keras.Mo
     return keras.Sequential(
         [
             keras.Input((inputs,)),
-            *(layers.Dense(128, "leaky_relu") for _ in range(3)),
+            *(layers.Dense(128, "relu") for _ in range(3)),
             layers.Dense(outputs, use_bias=bias),
         ],
         name=name,
@@ -60,8 +48,7 @@ def network(inputs: int, outputs: int, name: str, bias: bool = True) -> keras.Mo
 
 def trained(variant: str, steps: int, seed: int) -> np.ndarray:
     """2,500 samples of a GAN after so many steps."""
-    settings = dict(VARIANTS[variant])
-    rates = settings.pop("rates")
+    settings = VARIANTS[variant]
     keras.utils.set_random_seed(seed)
     bias = settings["loss"] != "wasserstein"
     model = GAN(
@@ -73,17 +60,15 @@ def trained(variant: str, steps: int, seed: int) -> np.ndarray:
     )
     each = BATCH * model.critic_steps
     optimizers = {}
-    for name, rate, repeats in zip(
-        ("discriminator", "generator"), rates, (model.critic_steps, 1), strict=True
-    ):
-        schedule = keras.optimizers.schedules.CosineDecay(rate, steps * repeats)
+    for name, repeats in (("discriminator", model.critic_steps), ("generator", 1)):
+        schedule = keras.optimizers.schedules.CosineDecay(RATE, steps * repeats)
         optimizers[name] = keras.optimizers.Adam(schedule, 0.5, 0.9)
     model.compile(optimizers, steps_per_execution=50)
     per_epoch = 500
     for epoch in range(steps // per_epoch):
-        data = grid_of_gaussians(per_epoch * each, 1000 * seed + epoch) / SCALE
+        data = grid_of_gaussians(per_epoch * each, 1000 * seed + epoch)
         model.fit({"features": data}, batch_size=each, epochs=1, verbose=0, shuffle=False)
-    return SCALE * to_numpy(model.sample(SAMPLES, seed=seed))
+    return to_numpy(model.sample(SAMPLES, seed=seed))
 
 
 def draw(samples: dict[str, np.ndarray], path: Path) -> None:
@@ -103,7 +88,7 @@ def draw(samples: dict[str, np.ndarray], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/gaussian_grid"))
