@@ -4,8 +4,8 @@
 
 The protocol of VEEGAN (Srivastava et al. 2017): centres {-4, -2, 0, 2, 4}^2, standard deviation .05, 2,500
 samples, a sample is good within three standard deviations of a centre, a mode is hit by one good sample.
-Codes of 2 dimensions, networks of three hidden layers of 128 with ReLU, batches of 256, Adam at 1e-3 (.5, .9),
-falling as a cosine. Prints a row for each variant, and draws the first seed's samples.
+Codes of 2 dimensions, networks of three hidden layers of 128 with ReLU, batches of 256, Adam at 1e-3
+(.5, .9), falling as a cosine. Prints a row for each variant, and draws the first seed's samples.
 """
 
 import argparse
