@@ -284,7 +284,7 @@ def test_the_shipped_denoiser(tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "clean.png") as picture:
         made = np.asarray(picture)
-    assert psnr(clean, made / 255) > psnr(clean, noisy / 255) + 4
+    assert psnr(clean, made / 255) > psnr(clean, noisy / 255) + 7.3
     if importlib.util.find_spec("tensorflow") is None:
         return
     code = (
