@@ -6,8 +6,9 @@
 Every run is one of `python -m apps.generate`, into a folder of its own under --out, and goes on where it was
 when the study is started again. Its best state (by the Frechet distance of 1,000 drawn pictures, every epoch)
 is measured by `python -m apps.evaluate`: 10,000 drawn pictures against as many held-out ones, in the features
-of the classifier that comes along. Prints a row for each variant, mean and standard deviation over seeds,
-beside the floor of real pictures against real ones, and draws the distance over the epochs.
+of the classifier that comes along; the 1,000 real ones that choose the epoch are among them. Prints a row for
+each variant, mean and standard deviation over seeds, beside the floor of real pictures against real ones, and
+draws the distance over the epochs.
 """
 
 import argparse
@@ -51,18 +52,8 @@ def trained(folder: Path, flags: list[str], data: str, seed: int) -> None:
     if (folder / "config.json").exists():
         called("apps.generate", "--resume", folder)
         return
-    common = [
-        "--data",
-        data,
-        "--batch-size",
-        64,
-        "--quality-every",
-        1,
-        "--importance-samples",
-        0,
-        "--no-export",
-    ]
-    called("apps.generate", *flags, *common, "--seed", seed, "--out", folder)
+    common = "--batch-size 64 --quality-every 1 --importance-samples 0 --no-export".split()
+    called("apps.generate", *flags, *common, "--data", data, "--seed", seed, "--out", folder)
 
 
 def measured(folder: Path, n: int) -> dict[str, dict]:

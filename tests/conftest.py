@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         if item.get_closest_marker("once"):
-            item.add_marker(pytest.mark.skip(reason="does not depend on the backend"))
+            item.add_marker(pytest.mark.skip(reason="runs on TensorFlow: see `once` in pyproject.toml"))
 
 
 @pytest.fixture(autouse=True)

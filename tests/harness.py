@@ -176,6 +176,7 @@ def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[s
     server.stdin.flush()
     if server.stdout.readline() != "answered\n":
         _server.cache_clear()
+        server.kill()
         server.wait()
         server.errors.seek(0)
         raise AssertionError(server.errors.read()[-2000:])

@@ -163,7 +163,6 @@ class TestGenerate:
         assert f"--resume {tmp_path / 'r'}" in stderr.splitlines()[-1]
 
 
-@pytest.mark.once
 class TestExportAndSample:
     def test_export_elsewhere_and_again(self, finished, tmp_path, here):
         pytest.importorskip("tensorflow")

@@ -287,7 +287,6 @@ class TestApp:
         for method in ("noisy", "median", "total variation", "this model"):
             assert done.stdout.count(f"/255  {method}") == 3
 
-    @pytest.mark.once
     def test_one_picture_and_a_folder(self, finished, tmp_path, here):
         out, _ = finished
         folder = tmp_path / "noisy"

@@ -350,7 +350,6 @@ class TestApp:
         assert "false positives on held-out normal data" in done.stdout
         assert f"python -m apps.detect run pictures/ --run {out}" in done.stdout.splitlines()[-1]
 
-    @pytest.mark.once
     def test_run_on_pictures(self, finished, digits, tmp_path, here):
         folder = tmp_path / "pictures"
         folder.mkdir()

@@ -67,7 +67,6 @@ class TestClassify:
         assert "at least 16 pixels" in refused(here("apps.classify", "--filters", *range(2, 7)))
 
 
-@pytest.mark.once
 class TestQuality:
     def test_the_best_is_kept(self, vae):
         rows = (vae / "quality.csv").read_text().splitlines()

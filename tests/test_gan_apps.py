@@ -202,7 +202,6 @@ class TestExplore:
         made = cell(tmp_path / "analogy.png", 0, 3)
         assert np.abs(made - expected).max() < 0.02
 
-    @pytest.mark.once
     def test_a_gan_by_a_classifier(self, here, gan, tmp_path):
         done = here("apps.explore", gan, "--attribute", "8", "--n", "1000", "--rows", "2", "--out", tmp_path)
         # after one epoch all may look alike to the classifier; then it says so

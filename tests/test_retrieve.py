@@ -352,7 +352,6 @@ class TestApp:
             assert f"{name}: {metrics[name]}" in done.stdout
         assert any("time of a query among 1,438 codes" in name for name in metrics)
 
-    @pytest.mark.once
     def test_the_codes_are_good(self, finished, digits):
         """Near-binary, balanced, none dead, the index made by the model, and ahead of the baselines."""
         out, _ = finished
