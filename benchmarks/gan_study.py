@@ -52,7 +52,7 @@ def trained(folder: Path, flags: list[str], data: str, seed: int) -> None:
     if (folder / "config.json").exists():
         called("apps.generate", "--resume", folder)
         return
-    common = "--batch-size 64 --quality-every 1 --importance-samples 0 --no-export".split()
+    common = ["--batch-size", "64", "--quality-every", "1", "--importance-samples", "0", "--no-export"]
     called("apps.generate", *flags, *common, "--data", data, "--seed", seed, "--out", folder)
 
 
