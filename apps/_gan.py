@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from apps._training import ADVERSARIAL_BETAS, class_counts, compile_adversarial
+from apps._training import ADVERSARIAL_BETAS, best_quality, class_counts, compile_adversarial
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from apps.generate import Options
@@ -139,6 +139,11 @@ def build(options: "Options", splits: "Splits") -> "GAN | VAEGAN":
     )
 
 
+def kind(model: "GAN | VAEGAN") -> str:
+    """What the model is, for the plan."""
+    return f"{model.latent_dim}-dimensional code"
+
+
 def compiled(model: "GAN | VAEGAN", options: "Options", epochs: int, steps: int) -> None:
     """An Adam for each network, with the betas of the papers."""
     betas = BETAS.get(options.model, ADVERSARIAL_BETAS)
@@ -158,12 +163,15 @@ def watchers(run: "Run", training: "Batches", quality: "SampleQuality | None") -
 
 def usage(model: "GAN | VAEGAN") -> list[str]:
     """Lines of Python for the card."""
+    draw = "images = model.sample(n=16, seed=0)        # uint8, the same seed gives the same"
     if getattr(model, "classes", None) is None:
         return [
+            draw,
             "again = model.decode(code=codes)           # standard normal",
             "score = model.score(image=images)",
         ]
     return [
+        draw,
         "sevens = model.sample_class(label=[7, 7, 7], seed=0)",
         "again = model.decode(code=codes, label=labels)",
     ]
@@ -178,7 +186,6 @@ def finished(
     from keras_gen import plots
     from keras_gen.adversarial.gan import codes_of
     from keras_gen.engine import to_numpy
-    from keras_gen.training.run import read_rows
 
     files = ["walk.png", "watch.csv"]
     rows, steps = 8, 12
@@ -199,15 +206,8 @@ def finished(
         originals = held_out[0]["image"][:36]
         plots.save(plots.pairs(originals, to_numpy(model(originals))), run.path / "reconstructions.png")
         files.insert(0, "reconstructions.png")
-    metrics = {}
-    # the file, not the callback: a run that was finished before has measured nothing now
-    measured = read_rows(run.path / "quality.csv")
-    quality = min(measured, key=lambda row: row["frechet"], default=None)
-    if quality:
-        metrics["best, of epoch"] = f"{quality['epoch']:.0f} (best.keras)"
-        for name in ("frechet", "precision", "recall", "coverage"):
-            metrics[f"{name}, there"] = f"{quality[name]:.4g}"
-    protocol = f"loss {options.loss}, penalty {options.penalty}, {options.critic_steps} critic steps; "
-    if quality:
-        protocol += f"quality of {quality['n']:.0f} drawn and as many held-out pictures; "
+    metrics, measured = best_quality(run)
+    protocol = (
+        f"loss {options.loss}, penalty {options.penalty}, {options.critic_steps} critic steps; {measured}"
+    )
     return metrics, files, protocol

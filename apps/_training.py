@@ -269,6 +269,20 @@ def card_of_data(splits: "Splits", options: TrainingOptions, run: "Run") -> dict
     }
 
 
+def best_quality(run: "Run") -> tuple[dict[str, str], str]:
+    """What was measured at the best of a run's epochs, if anything, and what that holds for."""
+    from keras_gen.training.run import read_rows
+
+    # the file, not the callback: a run that was finished before has measured nothing now
+    best = min(read_rows(run.path / "quality.csv"), key=lambda row: row["frechet"], default=None)
+    if best is None:
+        return {}, ""
+    metrics = {"best, of epoch": f"{best['epoch']:.0f} (best.keras)"}
+    for name in ("frechet", "precision", "recall", "coverage"):
+        metrics[f"{name}, there"] = f"{best[name]:.4g}"
+    return metrics, f"quality of {best['n']:.0f} drawn and as many held-out pictures; "
+
+
 def deliver(run: "Run", model: "keras.Model", card: dict, files: Sequence[str]) -> None:
     """Write the model, its card and its SavedModel, and say what lies where."""
     from keras_gen.export import can_export, export_file

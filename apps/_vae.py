@@ -60,6 +60,11 @@ def build(options: "Options", splits: "Splits") -> "VAE":
     return model
 
 
+def kind(model: "VAE") -> str:
+    """What the model is, for the plan."""
+    return f"{model.latent_dim}-dimensional code"
+
+
 def compiled(model: "VAE", options: "Options", epochs: int, steps: int) -> None:
     compile_model(model, options, epochs, steps)
 
@@ -75,6 +80,7 @@ def watchers(run: "Run", training: "Batches", quality: "SampleQuality | None") -
 def usage(model: "VAE") -> list[str]:
     """Lines of Python for the card."""
     return [
+        "images = model.sample(n=16, seed=0)        # uint8, the same seed gives the same",
         "codes = model.encode(image=images)",
         "again = model.decode(code=codes)",
         "near = model.reconstruct(image=images)",

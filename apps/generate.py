@@ -30,15 +30,15 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
 
 @dataclass
 class Options(TrainingOptions):
-    model: Literal["vae", "gan", "wgan-gp", "sngan", "cgan", "vae-gan"] = "vae"
+    model: Literal["vae", "gan", "wgan-gp", "sngan", "cgan", "vae-gan", "ddpm", "flow-matching"] = "vae"
     """What to train: a variational autoencoder, an adversarial network (gan: DCGAN; cgan: one that is told
-    the class), or both in one."""
+    the class), both in one, or a diffusion model."""
     latent_dim: int | None = None
     """Dimensions of the code; default: 8, 100 for GANs. A VAE of 2 draws its whole manifold."""
 
-    network: Literal["auto", "mlp", "conv", "residual"] = "auto"
+    network: Literal["auto", "mlp", "conv", "residual", "unet"] = "auto"
     """VAE: mlp or conv; auto: convolutional from 16 pixels a side. GAN: conv (DCGAN; auto), or residual
-    (SNGAN), slower by far."""
+    (SNGAN), slower by far. Diffusion: unet."""
     hidden: tuple[int, ...] = ()
     """VAE: widths of the hidden layers, from the picture inward; default by network."""
     activation: str = "relu"
@@ -85,6 +85,45 @@ class Options(TrainingOptions):
     instance_noise: float = 0.0
     """GAN: standard deviation of noise on all the discriminator sees, gone after half of the training."""
 
+    classes: bool = False
+    """Diffusion: tell the network the class, so that pictures of one can be asked for."""
+    unlabelled: float = 0.1
+    """Diffusion, --classes: share of the pictures whose class training hides, for guidance."""
+    noise_schedule: Literal["linear", "scaled-linear", "cosine", "sigmoid", "edm", "flow"] | None = None
+    """Diffusion: default by model: cosine; flow for flow-matching."""
+    times: int = 1000
+    """Diffusion: steps T of a discrete schedule."""
+    zero_terminal_snr: bool = False
+    """Diffusion: stretch a discrete schedule until nothing of the picture is left; --prediction v or x0."""
+    prediction: Literal["epsilon", "x0", "v", "velocity", "edm"] | None = None
+    """Diffusion: what the network tells; default by model: epsilon; velocity for flow-matching."""
+    weighting: Literal["simple", "min-snr", "p2"] = "simple"
+    """Diffusion: how much the loss counts at each level of noise."""
+    learned_variance: bool = False
+    """Diffusion: the network also tells the variance of DDPM's steps."""
+    self_condition: bool = False
+    """Diffusion: the network also sees its estimate of the step before."""
+    ema_pictures: float = 500_000
+    """Diffusion: half-life, in pictures, of the average of weights that makes the samples; 0: none."""
+    width: int = 32
+    """Diffusion: channels of the U-Net at full resolution."""
+    multipliers: tuple[int, ...] = ()
+    """Diffusion: of the width at each scale; default: 1, then 2 down to about 7 pixels a side."""
+    blocks: int = 2
+    """Diffusion: residual blocks at each scale."""
+    attention: tuple[int, ...] = ()
+    """Diffusion: sides of the feature maps that attend to themselves; default: the smallest."""
+    heads: int = 1
+    """Diffusion: of that attention."""
+    dropout: float = 0.0
+    """Diffusion: in every block."""
+    sampler: Literal["ddim", "ddpm", "heun", "dpm-solver++", "unipc"] | None = None
+    """Diffusion: how pictures are drawn; default by model: dpm-solver++; heun for flow-matching."""
+    steps: int = 20
+    """Diffusion: in so many steps."""
+    guidance: float = 1.0
+    """Diffusion, --classes: pictures are pushed towards their class by so much; 1: not."""
+
     quality_every: int | None = None
     """Epochs between measuring drawn pictures against held-out ones (quality.csv), and keeping the best
     model so far (best.keras); 0: never; default: a tenth of all epochs for GANs, otherwise 0."""
@@ -102,6 +141,7 @@ def work(options: Options) -> None:
     import keras
 
     from keras_gen.data import Batches
+    from keras_gen.engine import parameters
     from keras_gen.metrics import SampleQuality
 
     options, run = begin("generate", options)
@@ -122,8 +162,8 @@ def work(options: Options) -> None:
     plan(
         {
             "data": described(splits, options),
-            "model": f"{options.model}, {model.latent_dim}-dimensional code, "
-            f"{model.count_params():,} parameters, on {keras.backend.backend()}",
+            "model": f"{options.model}, {family.kind(model)}, {parameters(model):,} parameters, on "
+            f"{keras.backend.backend()}",
             "training": f"{epochs} epochs of {len(training)} steps",
             **({} if quality is None else {"quality": f"{len(quality[1]):,} pictures in {quality[0].name}"}),
             "writing": str(run.path),
@@ -142,9 +182,9 @@ def work(options: Options) -> None:
 
 def _family(options: Options) -> "ModuleType":
     """The module with the rest: how the model is built, trained and shown."""
-    from apps import _gan, _vae
+    from apps import _diffusion, _gan, _vae
 
-    return _vae if options.model == "vae" else _gan
+    return {"vae": _vae, "ddpm": _diffusion, "flow-matching": _diffusion}.get(options.model, _gan)
 
 
 def _progress_pictures(run: "Run", model: "GenerativeModel", seed: int, epochs: int):
@@ -218,7 +258,6 @@ def finish(
         "licence": splits.train.licence,
         "command": command("generate", options),
         "usage": [
-            "images = model.sample(n=16, seed=0)        # uint8, the same seed gives the same",
             *family.usage(model),
         ],
     }

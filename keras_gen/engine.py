@@ -17,6 +17,7 @@ How each backend differentiates "this scalar with respect to just these variable
 import contextlib
 import copy
 import functools
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,10 @@ class GenerativeModel(keras.Model):
     def updates(self) -> list[Update]:
         """The training step: done in order, each seeing what the one before it changed."""
         raise NotImplementedError
+
+    def after_updates(self, batch: Batch) -> None:
+        """What follows the last update of a step: averages of weights, counts. It may assign to what is not
+        trained."""
 
     @classmethod
     def from_config(cls, config):
@@ -226,6 +231,7 @@ class GenerativeModel(keras.Model):
                 )
                 _apply(optimizer, gradients, variables)
                 self._log(updates, update, loss, terms, part)
+        self.after_updates(batch)
         return self.get_metrics_result()
 
     def _test_program(self, data: Any) -> dict[str, Tensor]:
@@ -375,6 +381,20 @@ def _apply(optimizer, gradients, variables) -> None:
         optimizer.apply(gradients, variables)
 
 
+def move_average(average: keras.Model, model: keras.Model, decay) -> None:
+    """Each of the average's weights to `decay` of itself and 1 - decay of the model's."""
+    pairs = list(zip(average.weights, model.weights, strict=True))
+    if BACKEND == "torch":  # all at once: a call for each weight takes longer than the arithmetic
+        with torch.no_grad():
+            averages = [a.value for a, _ in pairs]
+            steps = torch._foreach_sub([w.value.detach() for _, w in pairs], averages)
+            torch._foreach_mul_(steps, ops.convert_to_tensor(1.0 - decay))
+            torch._foreach_add_(averages, steps)
+        return
+    for mean, weight in pairs:
+        mean.assign(decay * mean + (1.0 - decay) * ops.cast(weight.value, mean.dtype))
+
+
 def grad(f: Callable, argnums: int = 0) -> Callable:
     """The gradient of `f` with respect to one argument, on any backend.
 
@@ -519,6 +539,11 @@ def normal(shape: Sequence, seed: "int | Tensor", generator: keras.random.SeedGe
     """Standard normal noise that depends on `seed` alone."""
     with seeded(generator, seed):
         return keras.random.normal(tuple(shape), dtype="float32", seed=generator)
+
+
+def parameters(model: keras.Model) -> int:
+    """How many numbers training moves: without averages of weights, which are theirs again."""
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 import keras_gen
+from keras_gen.engine import parameters
 from keras_gen.errors import InputError
 
 
@@ -104,7 +105,7 @@ def _complete(card: dict, model: keras.Model, folder: Path) -> dict:
     return {
         **card,
         "model": type(model).__name__,
-        "parameters": model.count_params(),
+        "parameters": parameters(model),
         "megabytes": round(size / 1e6, 2),
         "signatures": {
             name: {

@@ -46,9 +46,9 @@ def save(drawn: Image.Image, path: Path) -> None:
     drawn.save(path, optimize=True)
 
 
-def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
-    """Pictures of one size as a GIF that lasts about so long and rests on the last."""
-    pictures = [Image.open(frame).convert("P") for frame in frames]
+def film(frames: "Sequence[Path | Image.Image]", path: Path, seconds: float = 6.0) -> None:
+    """Pictures of one size, or files of them, as a GIF that lasts about so long and rests on the last."""
+    pictures = [(f if isinstance(f, Image.Image) else Image.open(f)).convert("P") for f in frames]
     each = [max(20, round(1000 * seconds / len(pictures)))] * (len(pictures) - 1) + [2000]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=each, loop=0, optimize=True)
 

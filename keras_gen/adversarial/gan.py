@@ -8,7 +8,7 @@ from keras_gen.adversarial import losses
 from keras_gen.adversarial.losses import AdversarialLoss
 from keras_gen.adversarial.noise import InstanceNoise, LabelNoise
 from keras_gen.adversarial.penalties import SlopePenalty
-from keras_gen.engine import GenerativeModel, Update, normal, seeded
+from keras_gen.engine import GenerativeModel, Update, move_average, normal, seeded
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
 
@@ -181,19 +181,13 @@ class GAN(GenerativeModel):
         drawn = self.draw(n)
         made = self.make(drawn["codes"], labels, training)
         seen = self._noisy(made, drawn.get("on_made"))
-        loss = ops.mean(self.loss_function.generator(self.score(seen, labels, training)))
-        if training:
-            self._move_average()
-        return loss, {}
+        return ops.mean(self.loss_function.generator(self.score(seen, labels, training))), {}
 
-    def _move_average(self) -> None:
+    def after_updates(self, batch) -> None:
         if self.average is None:
             return
         step = ops.cast(self._optimizers["generator"].iterations, "float32")
-        decay = ops.minimum(self.ema, (1.0 + step) / (10.0 + step))
-        for mean, weight in zip(self.average.weights, self.generator.weights, strict=True):
-            now = ops.cast(ops.stop_gradient(weight.value), mean.dtype)
-            mean.assign(decay * mean + (1.0 - decay) * now)
+        move_average(self.average, self.generator, ops.minimum(self.ema, (1.0 + step) / (10.0 + step)))
 
     # --- use -----------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ draws its own, uniformly between them, and the model must do without knowing it.
 In a `tf.data` pipeline, `corrupted(dataset, corruption, seed)`.
 """
 
-import inspect
 from collections.abc import Sequence
 
 import keras
@@ -18,11 +17,12 @@ from keras import ops
 
 from keras_gen.engine import seeded
 from keras_gen.errors import InputError
+from keras_gen.parts import Part
 
 Strength = float | tuple[float, float]
 
 
-class Corruption:
+class Corruption(Part):
     """Base: a serialisable function of a batch and a seed generator. `a | b` does a, then b."""
 
     def __call__(self, data, generator: keras.random.SeedGenerator):
@@ -44,23 +44,6 @@ class Corruption:
 
     def __or__(self, other: "Corruption") -> "Chain":
         return Chain([*_parts(self), *_parts(other)])
-
-    def get_config(self) -> dict:
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __eq__(self, other):
-        return type(self) is type(other) and self.get_config() == other.get_config()
-
-    def __hash__(self):
-        return hash(repr(self))
-
-    def __repr__(self):
-        values = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({values})"
 
 
 @keras.saving.register_keras_serializable("keras_gen.corruptions")

@@ -7,6 +7,7 @@ from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.residual import residual_discriminator, residual_generator
 from keras_gen.networks.tied import TiedDecoder
+from keras_gen.networks.time_unet import time_unet
 from keras_gen.networks.translation import patch_discriminator, translation_unet
 from keras_gen.networks.unet import bias_free_unet
 
@@ -25,5 +26,6 @@ __all__ = [
     "recurrent_encoder",
     "residual_discriminator",
     "residual_generator",
+    "time_unet",
     "translation_unet",
 ]

@@ -1,0 +1,73 @@
+"""The variational bound of a discrete diffusion, term by term, in nats (Ho et al. 2020, eq. 5).
+
+Pictures have 256 levels in [-1, 1]; all functions give a value for every pixel.
+"""
+
+import math
+
+from keras import ops
+
+from keras_gen.diffusion.process import Point, posterior
+
+LEVEL = 2.0 / 255.0
+
+
+def gaussian_kl(mean, log_variance, other_mean, other_log_variance):
+    """KL(N(mean, e^log_variance) || N(other_mean, e^other_log_variance))."""
+    return 0.5 * (
+        other_log_variance
+        - log_variance
+        + ops.exp(log_variance - other_log_variance)
+        + (mean - other_mean) ** 2 * ops.exp(-other_log_variance)
+        - 1.0
+    )
+
+
+def discretized_gaussian(x, mean, log_deviation):
+    """log probability of the level x under a normal distribution, cut into the 256 levels' bins (eq. 13).
+
+    The first and the last bin reach to infinity: the probabilities sum to 1.
+    """
+    centered = (x - mean) * ops.exp(-log_deviation)
+    half = 0.5 * LEVEL * ops.exp(-log_deviation)
+    # on the side of the smaller tail, where a difference of two numbers near 1 would have no digits left
+    side = ops.where(centered > 0, -1.0, 1.0)
+    upper, lower = side * centered + half, side * centered - half
+    inside = _normal_cdf(upper) - _normal_cdf(lower)
+    at_bottom, at_top = x < -1.0 + 0.5 * LEVEL, x > 1.0 - 0.5 * LEVEL
+    tail = ops.where(at_bottom, _normal_cdf(centered + half), _normal_cdf(half - centered))
+    probability = ops.where(ops.logical_or(at_bottom, at_top), tail, inside)
+    return ops.log(ops.maximum(probability, 1e-12))
+
+
+def _normal_cdf(x):
+    return 0.5 * _erfc(-x / math.sqrt(2.0))
+
+
+def _erfc(x):
+    """1 - erf, of which float32 keeps no digits beyond 4: log floors at 1e-12 before that matters."""
+    return 1.0 - ops.erf(x)
+
+
+def step_bound(x, real, clean, now: Point, then: Point, log_variance):
+    """L_t: what the step from `now` to `then` costs; at the clean picture L_0, the reconstruction.
+
+    Args:
+        x: Noisy pictures at `now`.
+        real: What they were made of.
+        clean: The model's estimate of it.
+        log_variance: Of the model's step, finite.
+    """
+    q = posterior(now, then)
+    mean = q.of_clean * clean + q.of_x * x
+    true_mean = q.of_clean * real + q.of_x * x
+    ends = then.sigma == 0
+    small = ops.log(ops.where(ends, 1.0, ops.maximum(q.small, 1e-20)))
+    divergence = gaussian_kl(true_mean, small, mean, log_variance)
+    return ops.where(ends, -discretized_gaussian(real, mean, 0.5 * log_variance), divergence)
+
+
+def prior_bound(real, first: Point):
+    """L_T: how far the noisiest point is from the prior, N(0, 1)."""
+    zeros = ops.zeros_like(real)
+    return gaussian_kl(first.alpha * real, 2.0 * ops.log(first.sigma), zeros, zeros)

@@ -1,0 +1,612 @@
+"""Diffusion: one class, composed of a schedule, a prediction, a weighting and a network."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gen import counter
+from keras_gen.autoencoders.autoencoder import EVALUATION_SEED
+from keras_gen.corruptions import Corruption
+from keras_gen.diffusion import predictions, samplers, schedules, weightings
+from keras_gen.diffusion.guidance import guide, rescale
+from keras_gen.diffusion.likelihood import prior_bound, step_bound
+from keras_gen.diffusion.predictions import Prediction
+from keras_gen.diffusion.process import Point, posterior, snr
+from keras_gen.diffusion.samplers import Estimate, Sampler
+from keras_gen.diffusion.schedules import Discrete, Schedule
+from keras_gen.diffusion.weightings import Weighting
+from keras_gen.engine import GenerativeModel, Update, compiled, move_average, to_numpy
+from keras_gen.errors import InputError
+from keras_gen.images import from_uint8, to_uint8
+
+START = -1
+"""The place in a series of random numbers that no step has: what sampling starts from."""
+EMA_RAMP = 0.05
+NOBODY = -1
+"""A label that stands for none: the picture of a class-conditional model without its condition."""
+
+
+@keras.saving.register_keras_serializable("keras_gen.diffusion")
+class Diffusion(GenerativeModel):
+    """A network that tells the picture in noise, trained at all levels of it, and the samplers that use it.
+
+    The same class is DDPM (`schedule="linear", prediction="epsilon"`), its improvements, EDM
+    (`"edm"`, `"edm"`) and flow matching (`"flow"`, `"velocity"`).
+
+    Args:
+        network: [images, times (n,)], or [images, times, labels (n,)] with an entry more than `classes`, to
+            outputs of the pictures' shape; twice the channels with `learned_variance`. Beside the noisy
+            picture its images hold, in this order, the estimate of the step before (`self_condition`) and
+            the source.
+        schedule: A `Schedule`, or `linear`, `scaled-linear`, `cosine`, `sigmoid`, `edm`, `flow`.
+        prediction: A `Prediction`, or `epsilon`, `x0`, `v`, `velocity`, `edm`.
+        weighting: A `Weighting`, or `simple`, `min-snr`, `p2`.
+        classes: Number of classes that pictures can be asked for, or None.
+        unlabelled: Share of the examples whose label training hides, each by its own draw (classifier-free
+            guidance, Ho & Salimans 2022); half of all `self_condition` estimates are hidden alike.
+        source: Makes of each picture what its sampling is given beside noise (its grey values, a small
+            version), or None.
+        self_condition: The network also sees its own estimate of the step before (Chen et al. 2023).
+        learned_variance: The second half of the outputs says the variance of DDPM's step, trained by a
+            thousandth of the variational bound (Nichol & Dhariwal 2021, eq. 16).
+        ema: Half-life in pictures of the average of weights that makes the samples, at most a twentieth of
+            those seen so far (Karras et al. 2022, appendix F.2). 0: no average.
+        stratified: Times of a batch are evenly spread, from one draw (Kingma et al. 2021, appendix I.1),
+            instead of drawn apart.
+        clip: Estimates of the clean picture are clipped to [-1, 1] in sampling.
+        sampler: How samples are drawn where nothing is said: a `Sampler`, or `ddim`, `ddpm`, `heun`,
+            `dpm-solver++`, `unipc`.
+        steps: In so many steps.
+        guidance: With so much guidance.
+        rescaled: Share of `guidance.rescale`.
+        interval: Guidance acts where sigma / alpha lies between these (Kynkaanniemi et al. 2024).
+        seed: Of times and noise in training.
+
+    Logs `loss`, and with `learned_variance` the bound's share, `bound`, in bits a dimension.
+    """
+
+    data_key = "image"
+
+    def __init__(
+        self,
+        network: keras.Model,
+        schedule: "str | Schedule" = "linear",
+        prediction: "str | Prediction" = "epsilon",
+        weighting: "str | Weighting" = "simple",
+        classes: int | None = None,
+        unlabelled: float = 0.1,
+        source: Corruption | None = None,
+        self_condition: bool = False,
+        learned_variance: bool = False,
+        ema: float = 500_000,
+        stratified: bool = True,
+        clip: bool = True,
+        sampler: "str | Sampler" = "dpm-solver++",
+        steps: int = 20,
+        guidance: float = 1.0,
+        rescaled: float = 0.0,
+        interval: Sequence[float] = (0.0, math.inf),
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.network = network
+        self.schedule = schedules.get(schedule)
+        self.prediction = predictions.get(prediction)
+        self.weighting = weightings.get(weighting)
+        self.classes = classes
+        self.unlabelled = unlabelled
+        self.source = source
+        self.self_condition = self_condition
+        self.learned_variance = learned_variance
+        self.ema = ema
+        self.stratified = stratified
+        self.clip = clip
+        self.sampler = samplers.get(sampler)
+        self.steps = steps
+        self.guidance = guidance
+        self.rescaled = rescaled
+        self.interval = tuple(interval)
+        self.seed = seed
+        outputs = network.output_shape[-1]
+        self.data_shape = (*network.output_shape[1:3], outputs // (2 if learned_variance else 1))
+        self._check(outputs)
+        self.noise = keras.random.SeedGenerator(seed)
+        self.seen = self.add_weight(
+            (), initializer="zeros", dtype="float32", trainable=False, autocast=False, name="pictures_seen"
+        )
+        self.average = None
+        if ema:
+            self.average = keras.models.clone_model(network)
+            self.average.set_weights(network.get_weights())
+            self.average.trainable = False
+        self.built = True
+
+    def _check(self, outputs: int) -> None:
+        channels = self.data_shape[2]
+        wanted = channels * (1 + self.self_condition + (self.source is not None))
+        inputs = 2 if self.classes is None else 3
+        image = self.network.inputs[0].shape
+        if len(self.network.inputs) != inputs or image[-1] != wanted or image[1:3] != self.data_shape[:2]:
+            kinds = "images, times" + (" and labels" if self.classes is not None else "")
+            raise InputError(
+                f"Expected a network of {kinds} to images of one size, with {wanted} channels in for "
+                f"{channels} out. Received: one of {len(self.network.inputs)} inputs, {tuple(image[1:])} to "
+                f"{tuple(self.network.output_shape[1:])}."
+            )
+        if self.learned_variance and (outputs % 2 or not isinstance(self.schedule, Discrete)):
+            raise InputError(
+                "Expected, with learned_variance, a discrete schedule and twice the pictures' channels out. "
+                f"Received: {type(self.schedule).__name__} and {outputs} channels."
+            )
+        if self.prediction.needs_signal and getattr(self.schedule, "zero_terminal_snr", False):
+            raise InputError(
+                "Expected a prediction that means something in pure noise, with zero_terminal_snr: v or x0. "
+                f"Received: {self.prediction.name}."
+            )
+        if not 0 <= self.unlabelled < 1 or self.ema < 0:
+            raise InputError(
+                "Expected unlabelled of 0 to below 1 and an ema of 0 or more. "
+                f"Received: {self.unlabelled} and {self.ema}."
+            )
+        self._checked_steps(self.steps)
+
+    def _checked_steps(self, steps: int) -> int:
+        longest = self.schedule.longest
+        if steps < 1 or (longest is not None and steps > longest):
+            most = "" if longest is None else f", {longest} at most"
+            raise InputError(f"Expected 1 step or more{most}. Received: {steps}.")
+        return steps
+
+    # --- training ------------------------------------------------------------------------------
+
+    def updates(self) -> list[Update]:
+        logs = ("bound",) if self.learned_variance else ()
+        return [Update("network", self._loss, self.network.trainable_variables, logs=logs)]
+
+    def draw(self, n) -> dict:
+        """What is random in the loss of n pictures: tests hand in their own."""
+        one = keras.random.uniform((1,) if self.stratified else (n,), dtype="float32", seed=self.noise)
+        if self.stratified:
+            one = (one + ops.arange(n, dtype="float32") / ops.cast(n, "float32")) % 1.0
+        return {
+            "uniform": one,
+            "noise": keras.random.normal((n, *self.data_shape), dtype="float32", seed=self.noise),
+            "hide": keras.random.uniform((n,), dtype="float32", seed=self.noise),
+            "again": keras.random.uniform((n,), dtype="float32", seed=self.noise),
+        }
+
+    def _loss(self, batch, training: bool):
+        images = ops.cast(batch[self.data_key], "float32")
+        drawn = self.draw(ops.shape(images)[0])
+        labels = None
+        if self.classes is not None:
+            labels = ops.cast(self._labels(batch), "int32")
+            hidden = ops.logical_and(drawn["hide"] < self.unlabelled, training)
+            labels = ops.where(hidden, NOBODY, labels)
+        source = None if self.source is None else self.source(images, self.noise)
+        return self.loss_from(images, drawn, labels, source, training)
+
+    def loss_from(self, images, drawn: dict, labels=None, source=None, training: bool = True):
+        """The loss of pictures in [-1, 1] for given times and noise (see `draw`), and its terms."""
+        point = self.schedule.at(self.schedule.time_of(drawn["uniform"]))
+        now = _spread(point, 4)
+        noise = drawn["noise"]
+        x = now.alpha * images + now.sigma * noise
+        last = ops.zeros_like(images)
+        if self.self_condition:
+            guess = self._estimate(self.network, x, point, last, labels, source).clean
+            keep = ops.reshape(drawn["again"] < 0.5, (-1, 1, 1, 1))
+            last = ops.where(keep, ops.stop_gradient(guess), last)
+        output, mix = self._output(self.network, x, point, last, labels, source, training)
+        target = self.prediction.target(images, noise, now.alpha, now.sigma)
+        error = ops.mean((output - target) ** 2, axis=(1, 2, 3))
+        gain = self.prediction.gain(point.alpha, point.sigma)
+        loss = ops.mean(self.weighting(snr(point.alpha, point.sigma), gain) * error)
+        if mix is None:
+            return loss, {}
+        clean = ops.stop_gradient(self.prediction.clean(output, x, now.alpha, now.sigma))
+        then = _spread(self.schedule.at(point.t - 1), 4)
+        costs = step_bound(x, images, clean, now, then, self._log_variance(now, then, mix))
+        bound = ops.mean(costs) / math.log(2.0)
+        return loss + 1e-3 * (self.schedule.longest or 1) * bound, {"bound": bound}
+
+    def after_updates(self, batch) -> None:
+        n = ops.cast(ops.shape(batch[self.data_key])[0], "float32")
+        self.seen.assign(self.seen + n)
+        if self.average is not None:
+            half_life = ops.minimum(float(self.ema), EMA_RAMP * self.seen)
+            move_average(self.average, self.network, 0.5 ** (n / half_life))
+
+    def _labels(self, batch):
+        if "label" not in batch:
+            raise InputError("Expected batches with labels, for a class-conditional model. Received: none.")
+        return batch["label"]
+
+    # --- what the network says -----------------------------------------------------------------
+
+    def _output(self, network, x, point: Point, last, labels, source, training: bool = False):
+        """The network's output for x at a point of scalars or (n,), and its mix of variances or None."""
+        n = ops.shape(x)[0]
+        at = Point(*(ops.broadcast_to(part, (n,)) for part in point))
+        wide = _spread(at, 4)
+        seen = [self.prediction.seen(x, wide.alpha, wide.sigma)]
+        if self.self_condition:
+            seen.append(last)
+        if source is not None:
+            seen.append(source)
+        inputs = [
+            ops.concatenate(seen, axis=-1) if len(seen) > 1 else seen[0],
+            self.schedule.network_time(at.t),
+        ]
+        if self.classes is not None:
+            known = ops.logical_and(labels >= 0, labels < self.classes)
+            inputs.append(ops.where(known, labels, self.classes))
+        output = ops.cast(network(inputs, training=training), "float32")
+        if not self.learned_variance:
+            return output, None
+        output, mix = ops.split(output, 2, axis=-1)
+        return output, (mix + 1.0) / 2.0
+
+    def _estimate(self, network, x, point: Point, last, labels, source, clip: bool = False) -> Estimate:
+        output, mix = self._output(network, x, point, last, labels, source)
+        return self._meant(output, mix, x, point, clip)
+
+    def _meant(self, output, mix, x, point: Point, clip: bool) -> Estimate:
+        wide = _spread(point, 4)
+        clean = self.prediction.clean(output, x, wide.alpha, wide.sigma)
+        return Estimate(ops.clip(clean, -1.0, 1.0) if clip else clean, mix)
+
+    def _estimator(self, labels, source, guidance=None, clip: bool | None = None) -> samplers.Estimator:
+        """`estimate(x, t, last)` of the averaged network; `guidance` None asks once, of the labels alone."""
+        network = self.network if self.average is None else self.average
+        clip = self.clip if clip is None else clip
+
+        def plain(x, t, last):
+            return self._estimate(network, x, self.schedule.at(t), last, labels, source, clip)
+
+        if guidance is None or labels is None:
+            return plain
+
+        def guided(x, t, last):
+            point = self.schedule.at(t)
+            twice = ops.concatenate([labels, ops.full_like(labels, NOBODY)], axis=0)
+            x2, last2 = ops.concatenate([x, x], axis=0), ops.concatenate([last, last], axis=0)
+            source2 = None if source is None else ops.concatenate([source, source], axis=0)
+            output, mix = self._output(network, x2, point, last2, twice, source2)
+            of_label, of_none = ops.split(output, 2, axis=0)
+            low, high = self.interval
+            noisy = point.sigma / point.alpha
+            acts = ops.logical_and(noisy >= low, noisy <= high)
+            pushed = guide(of_label, of_none, ops.where(acts, guidance, 1.0))
+            if self.rescaled:
+                pushed = rescale(pushed, of_label, self.rescaled)
+            mix = None if mix is None else ops.split(mix, 2, axis=0)[0]
+            return self._meant(pushed, mix, x, point, clip)
+
+        return guided
+
+    def _log_variance(self, now: Point, then: Point, mix):
+        """log of the variance of a step to a neighbour; the last step's small one is that before it."""
+        q = posterior(now, then)
+        before = posterior(self.schedule.at(1), self.schedule.at(0)).small
+        small = ops.where(then.sigma == 0, before, q.small)
+        return mix * ops.log(q.large) + (1.0 - mix) * ops.log(ops.maximum(small, 1e-20))
+
+    # --- use -----------------------------------------------------------------------------------
+
+    def call(self, inputs, training: bool = False):
+        """The clean pictures that the model sees in noisy ones, [-1, 1].
+
+        A batch may say `time` (n,), and `label` and `source` where the model takes them; without them
+        pictures count as noisy as the schedule's middle, of no class, and as their own source.
+        """
+        batch = inputs if isinstance(inputs, dict) else {self.data_key: inputs}
+        x = ops.cast(batch[self.data_key], "float32")
+        n = ops.shape(x)[0]
+        time = ops.convert_to_tensor(batch.get("time", self.schedule.middle))
+        labels = None
+        if self.classes is not None:
+            labels = ops.cast(batch.get("label", ops.full((n,), NOBODY, dtype="int32")), "int32")
+        source = batch.get("source", x) if self.source is not None else None
+        return self._estimator(labels, source)(x, ops.broadcast_to(time, (n,)), ops.zeros_like(x)).clean
+
+    def sample(
+        self,
+        n,
+        condition=None,
+        seed=0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: "str | Sampler | None" = None,
+        source=None,
+        watch: Callable[[int, Any, Any], None] | None = None,
+        every: int | None = None,
+    ):
+        """n pictures in [-1, 1]: picture j of a seed is the same on every backend and in every batch.
+
+        Args:
+            condition: Of a class-conditional model: labels (n,), or one for all; -1 asks for no class in
+                particular. By default all classes in turn.
+            seed: One for all, or one for each picture, (n,).
+            steps, guidance, sampler: Other than the model's own.
+            source: Of a model that takes one: (n, height, width, c).
+            watch: Called with the number of steps done and the pictures so far: as they are in x, and as
+                the network sees them.
+            every: After so many steps; by default a tenth of them.
+        """
+        noise = counter.normal((n, *self.data_shape), seed, START)
+        return self.sample_from(
+            self.schedule.prior_scale * noise,
+            condition,
+            seed,
+            steps,
+            guidance,
+            sampler,
+            source,
+            None,
+            None,
+            watch,
+            every,
+        )
+
+    def sample_from(
+        self,
+        x,
+        condition=None,
+        seed=0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: "str | Sampler | None" = None,
+        source=None,
+        known=None,
+        mask=None,
+        watch=None,
+        every: int | None = None,
+        first: int = 0,
+    ):
+        """Pictures from x (n, height, width, c) as it is at the grid's point `first`, noise by default.
+
+        Args:
+            known: Pictures of which a part stands: everywhere `mask` (n, height, width, 1) is 1 the result
+                is theirs, to the last bit. The rest: see `sample`.
+        """
+        steps = self._checked_steps(self.steps if steps is None else steps)
+        guidance = self.guidance if guidance is None else guidance
+        sampler = self.sampler if sampler is None else samplers.get(sampler)
+        given = self._given(x, condition, source, known, mask)
+        advance = lambda state, start, stop: self._advance(  # noqa: E731
+            start, stop, first, steps, seed, guidance, *given.values(), *state,
+            names=tuple(given), sampler=sampler, guided=guidance != 1.0,
+        )  # fmt: skip
+        state = samplers.begun(sampler, ops.convert_to_tensor(x))
+        if watch is None:
+            return advance(state, first, steps)[0]
+        watch(first, state[0], state[1])
+        done = first
+        while done < steps:
+            stop = min(steps, done + (every or max(1, round((steps - first) / 10))))
+            state, done = advance(state, done, stop), stop
+            watch(done, state[0], state[1])
+        return state[0]
+
+    def _given(self, x, condition, source, known, mask) -> dict:
+        """Tensors that the sampling program takes beside its state."""
+        n, given = ops.shape(x)[0], {}
+        if self.classes is not None:
+            labels = ops.arange(n, dtype="int32") % self.classes if condition is None else condition
+            given["labels"] = ops.broadcast_to(ops.cast(labels, "int32"), (n,))
+        elif condition is not None:
+            raise InputError("This model takes no condition. Received one: leave it out.")
+        if self.source is not None:
+            if source is None:
+                raise InputError("Expected the sources of the pictures to be made. Received: none.")
+            given["source"] = ops.cast(source, "float32")
+        if (known is None) != (mask is None):
+            raise InputError("Expected known pictures and a mask together. Received: one of them.")
+        if known is not None:
+            given |= {"known": ops.cast(known, "float32"), "mask": ops.cast(mask, "float32")}
+        return given
+
+    def _steps_of(self, start, stop, first, steps, seed, guidance, given: dict, state, sampler, guided: bool):
+        """Steps `start` to `stop` of `steps`: one loop, whose bounds are arguments."""
+        estimate = self._estimator(given.get("labels"), given.get("source"), guidance if guided else None)
+        if "mask" in given:
+            estimate = samplers.filled_in(estimate, given["known"], given["mask"])
+        shape = (ops.shape(state[0])[0], *self.data_shape)
+        return samplers.run(
+            sampler,
+            estimate,
+            tuple(state),
+            start,
+            stop,
+            first,
+            lambda i: self.schedule.grid(i, steps),
+            lambda i: counter.normal(shape, seed, i),
+        )
+
+    @compiled
+    def _advance(self, start, stop, first, steps, seed, guidance, *tensors, names, sampler, guided):
+        given, state = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
+        return self._steps_of(start, stop, first, steps, seed, guidance, given, state, sampler, guided)
+
+    def noised(self, images, i: int, steps: int, seed=0):
+        """Pictures as they are at the i-th grid point of `steps`; x of `sample_from`, with `first=i`."""
+        images = ops.cast(images, "float32")
+        noise = counter.normal((ops.shape(images)[0], *self.data_shape), seed, START)
+        if i == 0:  # nothing of the picture, as if sampled
+            return self.schedule.prior_scale * noise
+        point = self.schedule.grid(i, steps)
+        return point.alpha * images + point.sigma * noise
+
+    def encode(self, images, condition=None, steps: int | None = None, refine: int = 3):
+        """The noise that the deterministic sampler (`ddim`, in as many steps) makes pictures of.
+
+        Args:
+            images: [-1, 1], (n, height, width, c).
+            condition: As of `sample`; by default of no class.
+            refine: Iterations that each step back takes; 1 is Song et al. 2021.
+        """
+        steps = self._checked_steps(self.steps if steps is None else steps)
+        images = ops.cast(images, "float32")
+        if self.classes is not None and condition is None:
+            condition = NOBODY
+        given = self._given(images, condition, images if self.source is not None else None, None, None)
+        return self._encode(steps, images, *given.values(), names=tuple(given), refine=refine)
+
+    @compiled
+    def _encode(self, steps, images, *tensors, names, refine):
+        given = dict(zip(names, tensors, strict=True))
+        # without clipping, which has no inverse
+        estimate = self._estimator(given.get("labels"), given.get("source"), clip=False)
+        return samplers.invert(estimate, images, 0, steps, lambda i: self.schedule.grid(i, steps), refine)
+
+    def decode(self, noise, condition=None, steps: int | None = None):
+        """Pictures of noise (n, height, width, c), deterministically: the inverse of `encode`."""
+        if self.classes is not None and condition is None:
+            condition = NOBODY
+        return self.sample_from(noise, condition, steps=steps, guidance=1.0, sampler="ddim")
+
+    def sources(self, images):
+        """What `sample` takes as `source` for these pictures, [-1, 1]."""
+        if self.source is None:
+            raise InputError(
+                "Expected a model that takes sources. Received: one that makes pictures of noise."
+            )
+        return self.source.at(images, EVALUATION_SEED, self.noise)
+
+    # --- likelihood ----------------------------------------------------------------------------
+
+    def bound(self, images, labels=None, seed: int = 0, every: int = 1, watch=None) -> dict[str, np.ndarray]:
+        """The variational bound on -log2 p(images) in bits a dimension (Ho et al. 2020, eq. 5), term by term.
+
+        Args:
+            images: Grey levels in [-1, 1], multiples of 2/255.
+            labels: (n,), for a class-conditional model.
+            every: Look at every so many of the steps, and count each for as many (1: all of them).
+            watch: Called with the number of steps looked at.
+
+        Returns:
+            `prior` (n,), L_T; `steps` (n, T / every), L_{T-1} to L_1; `reconstruction` (n,), L_0; and their
+            sum, `total` (n,).
+
+        Raises:
+            InputError: The schedule is not a discrete one.
+        """
+        if not isinstance(self.schedule, Discrete):
+            raise InputError(
+                "Expected a discrete schedule, for the variational bound. "
+                f"Received: {type(self.schedule).__name__}."
+            )
+        images = ops.cast(images, "float32")
+        given = self._given(
+            images,
+            labels if self.classes is not None else None,
+            images if self.source is not None else None,
+            None,
+            None,
+        )
+        times = np.arange(1, self.schedule.steps)[::-every]
+        dims = math.prod(self.data_shape) * math.log(2.0)
+        terms = []
+        for done, t in enumerate([*times, 0]):
+            term = self._bound_at(t, seed, images, *given.values(), names=tuple(given))
+            terms.append(to_numpy(term) / dims)
+            if watch is not None:
+                watch(done + 1)
+        steps = np.stack(terms[:-1], axis=1) * ((self.schedule.steps - 1) / len(times))
+        first = self.schedule.at(self.schedule.steps - 1)
+        prior = to_numpy(ops.sum(prior_bound(images, first), axis=(1, 2, 3))) / dims
+        return {
+            "prior": prior,
+            "steps": steps,
+            "reconstruction": terms[-1],
+            "total": prior + steps.sum(axis=1) + terms[-1],
+        }
+
+    @compiled
+    def _bound_at(self, t, seed, images, *tensors, names):
+        given = dict(zip(names, tensors, strict=True))
+        now, then = self.schedule.at(t), self.schedule.at(t - 1)
+        x = now.alpha * images + now.sigma * counter.normal((ops.shape(images)[0], *self.data_shape), seed, t)
+        said = self._estimator(given.get("labels"), given.get("source"))(x, t, ops.zeros_like(x))
+        mix = 0.0 if said.mix is None else said.mix
+        costs = step_bound(x, images, said.clean, now, then, self._log_variance(now, then, mix))
+        return ops.sum(costs, axis=(1, 2, 3))
+
+    # --- deployment and configuration ----------------------------------------------------------
+
+    def signatures(self) -> dict:
+        """What an export serves; see `VAE.signatures`."""
+        image: Any = ((None, *self.data_shape), "uint8", "images, 0 to 255")
+        seed: Any = ((), "int32", "same seed, same pictures")
+        most = "" if self.schedule.longest is None else f" to {self.schedule.longest}"
+        steps = ((), "int32", f"1{most}, {self.steps} by default")
+        count = ((), "int32", "how many, 1 or more")
+        scale = ((), "float32", f"1: none; {self.guidance:g} by default")
+        label = ((None,), "int32", f"classes, 0 to {(self.classes or 1) - 1}; -1: any")
+
+        def drawn(n, seed, steps, guidance=None, label=None, source=None):
+            x = self.schedule.prior_scale * counter.normal((n, *self.data_shape), seed, START)
+            most = self.schedule.longest
+            steps = ops.clip(steps, 1, most if most is not None else 2**30)
+            given = self._given(x, label, source, None, None)
+            state = samplers.begun(self.sampler, x)
+            made = self._steps_of(
+                0, steps, 0, steps, seed, guidance, given, state, self.sampler, guidance is not None
+            )
+            return to_uint8(made[0])
+
+        if self.source is not None:
+
+            def sample_image(image, seed, steps):
+                source = from_uint8(image)
+                return drawn(ops.shape(image)[0], seed, steps, source=source)
+
+            return {"translate": (sample_image, {"image": image, "seed": seed, "steps": steps}, image)}
+        inputs = {"n": count, "seed": seed, "steps": steps}
+        if self.classes is None:
+            return {"sample": (lambda n, seed, steps: drawn(n, seed, steps), inputs, image)}
+        inputs |= {"guidance": scale, "label": label}
+
+        def sample(n, seed, steps, guidance, label):
+            return drawn(n, seed, steps, guidance, ops.take(label, ops.arange(n) % ops.shape(label)[0]))
+
+        return {"sample": (sample, inputs, image)}
+
+    def get_config(self) -> dict:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "network": serialize(self.network),
+            "schedule": serialize(self.schedule),
+            "prediction": serialize(self.prediction),
+            "weighting": serialize(self.weighting),
+            "classes": self.classes,
+            "unlabelled": self.unlabelled,
+            "source": None if self.source is None else serialize(self.source),
+            "self_condition": self.self_condition,
+            "learned_variance": self.learned_variance,
+            "ema": self.ema,
+            "stratified": self.stratified,
+            "clip": self.clip,
+            "sampler": serialize(self.sampler),
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "rescaled": self.rescaled,
+            "interval": list(self.interval),
+            "seed": self.seed,
+        }
+
+
+def _spread(point: Point, rank: int) -> Point:
+    """A point whose parts (n,) multiply pictures."""
+
+    def wide(part):
+        return ops.reshape(part, (-1,) + (1,) * (rank - 1)) if len(part.shape) else part
+
+    return Point(*(wide(ops.convert_to_tensor(part)) for part in point))

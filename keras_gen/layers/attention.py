@@ -1,0 +1,45 @@
+"""Attention among the places of a picture."""
+
+import keras
+from keras import layers, ops
+
+from keras_gen.errors import InputError
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
+class SpatialAttention(layers.Layer):
+    """Self-attention of feature maps (n, height, width, channels), each place with every other.
+
+    The projection on the way out starts at zero: the layer begins by giving nothing.
+
+    Args:
+        heads: They divide the channels.
+    """
+
+    def __init__(self, heads: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def build(self, shape):
+        channels = shape[-1]
+        if channels % self.heads:
+            raise InputError(f"Expected heads that divide {channels} channels. Received: {self.heads}.")
+        self.inward = layers.Dense(3 * channels, name="inward", dtype=self.dtype_policy)
+        self.outward = layers.Dense(
+            channels, kernel_initializer="zeros", name="outward", dtype=self.dtype_policy
+        )
+        self.inward.build(shape)
+        self.outward.build(shape)
+
+    def call(self, x):
+        height, width, channels = x.shape[1:]
+        split = (-1, height * width, 3, self.heads, channels // self.heads)
+        query, key, value = ops.unstack(ops.reshape(self.inward(x), split), axis=2)
+        seen = ops.dot_product_attention(query, key, value)
+        return self.outward(ops.reshape(seen, (-1, height, width, channels)))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}
