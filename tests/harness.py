@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,13 @@ CARD = {
 
 
 def check_model(
-    make: Callable[[], GenerativeModel], batch: dict, tmp_path: Path, export: bool | None = None
+    make: Callable[[], GenerativeModel],
+    batch: dict,
+    tmp_path: Path,
+    export: bool | None = None,
+    steps: int = 2,
+    draws: dict | None = None,
+    given: dict | None = None,
 ) -> None:
     """Run a model through its whole life.
 
@@ -35,25 +42,28 @@ def check_model(
         tmp_path: An empty folder.
         export: Serve it too. None: where the running backend is the one that serves; True: from every
             backend; False: never, for a model that differs from a served one in training alone.
+        steps: Of training, after which every weight has moved: more where layers start at zero.
+        draws: What the served `sample` takes beside n and seed.
+        given: What the model's own `sample` needs beside them.
     """
     model = make()
     data = batch[model.data_key]
-    _check_training(model, batch)
+    _check_training(model, batch, steps)
     _check_config(model, data)
     _check_saving(model, data, tmp_path)
     if hasattr(model, "sample"):
-        _check_samples(model)
+        _check_samples(model, given or {})
     _check_bfloat16(make, batch)
     if export is None:
         export = keras.backend.backend() == "tensorflow"
     if export and can_export():
-        _check_export(model, data, tmp_path)
+        _check_export(model, data, tmp_path, draws or {})
 
 
-def _check_training(model, batch) -> None:
+def _check_training(model, batch, steps: int) -> None:
     before = [to_numpy(v.value).copy() for v in model.trainable_variables]
     model.compile("adam")
-    history = model.fit(batch, batch_size=len(batch[model.data_key]), epochs=2, verbose=0).history
+    history = model.fit(batch, batch_size=len(batch[model.data_key]), epochs=steps, verbose=0).history
     logged = {name for name in history if not name.startswith("val_")}
     assert all(np.isfinite(values).all() for values in history.values()), history
     for variable, old in zip(model.trainable_variables, before, strict=True):
@@ -90,12 +100,15 @@ def _check_saving(model, data, tmp_path) -> None:
     np.testing.assert_array_equal(to_numpy(blank(data)), expected)
 
 
-def _check_samples(model) -> None:
-    first = to_numpy(model.sample(3, seed=1))
+def _check_samples(model, given: dict) -> None:
+    def sample(seed):
+        return to_numpy(model.sample(3, seed=seed, **given))
+
+    first = sample(1)
     assert first.shape == (3, *model.data_shape)
     assert np.isfinite(first).all()
-    np.testing.assert_array_equal(to_numpy(model.sample(3, seed=1)), first)
-    assert not np.array_equal(to_numpy(model.sample(3, seed=2)), first)
+    np.testing.assert_array_equal(sample(1), first)
+    assert not np.array_equal(sample(2), first)
     assert not np.array_equal(first[0], first[1])
 
 
@@ -119,6 +132,7 @@ def _check_bfloat16(make, batch) -> None:
 
 
 SERVE = """
+import json
 import sys
 
 sys.modules["keras"] = sys.modules["keras_gen"] = None  # importing them is an error
@@ -126,7 +140,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def answer(folder, inputs, outputs):
+def answer(folder, inputs, outputs, draws):
     model = tf.saved_model.load(folder)
     given = np.load(inputs)
     results = {}
@@ -136,9 +150,10 @@ def answer(folder, inputs, outputs):
         made = made if isinstance(made, dict) else {"": made}
         results |= {f"{name}/{part}".rstrip("/"): value.numpy() for part, value in made.items()}
     if hasattr(model, "sample"):
-        results["sample"] = model.sample(n=5, seed=7).numpy()
-        results["sample_again"] = model.sample(n=5, seed=7).numpy()
-        results["sample_other"] = model.sample(n=2, seed=8).numpy()
+        more = {name: tf.constant(value) for name, value in json.loads(draws).items()}
+        results["sample"] = model.sample(n=5, seed=7, **more).numpy()
+        results["sample_again"] = model.sample(n=5, seed=7, **more).numpy()
+        results["sample_other"] = model.sample(n=2, seed=8, **more).numpy()
     np.savez(outputs, **results)
 
 
@@ -164,15 +179,19 @@ def _server() -> subprocess.Popen:
     return server
 
 
-def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[str, np.ndarray]:
+def serve(
+    folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path, draws: dict | None = None
+) -> dict[str, np.ndarray]:
     """Call a SavedModel in a process where neither Keras nor keras_gen can be imported.
 
     `inputs` maps "endpoint/argument" to an array. Returns each endpoint's output, and three calls
-    of `sample`.
+    of `sample`, with `draws` beside n and seed.
     """
     np.savez(tmp_path / "inputs.npz", **inputs)
     server = _server()
-    server.stdin.write(f"{folder}\t{tmp_path / 'inputs.npz'}\t{tmp_path / 'outputs.npz'}\n")
+    server.stdin.write(
+        f"{folder}\t{tmp_path / 'inputs.npz'}\t{tmp_path / 'outputs.npz'}\t{json.dumps(draws or {})}\n"
+    )
     server.stdin.flush()
     if server.stdout.readline() != "answered\n":
         _server.cache_clear()
@@ -184,7 +203,7 @@ def serve(folder: Path, inputs: dict[str, np.ndarray], tmp_path: Path) -> dict[s
         return dict(outputs)
 
 
-def _check_export(model, data, tmp_path) -> None:
+def _check_export(model, data, tmp_path, draws: dict) -> None:
     from keras_gen.images import to_uint8, to_unit
 
     model.save(tmp_path / "model.keras")
@@ -198,8 +217,8 @@ def _check_export(model, data, tmp_path) -> None:
     else:
         given = {"float32": data}
     inputs = {f"{name}/{key}": given[kind] for name, kind in kinds.items()}
-    assert inputs
-    served = serve(tmp_path / "savedmodel", inputs, tmp_path)
+    assert inputs or "sample" in signatures
+    served = serve(tmp_path / "savedmodel", inputs, tmp_path, draws)
     expectations = {}
     for name, kind in kinds.items():
         made = signatures[name][0](given[kind])
@@ -212,7 +231,7 @@ def _check_export(model, data, tmp_path) -> None:
         difference = np.abs(served[name].astype("float64") - expected.astype("float64"))
         assert difference.max() <= tolerance, name
         assert expected.dtype != np.uint8 or difference.mean() < 0.01, name
-    if hasattr(model, "sample"):
+    if "sample" in signatures:
         assert served["sample"].dtype == np.uint8
         np.testing.assert_array_equal(served["sample"], served["sample_again"])
         assert len(served["sample_other"]) == 2

@@ -1,15 +1,18 @@
-"""The variational bound of a discrete diffusion, term by term, in nats (Ho et al. 2020, eq. 5).
+"""How probable pictures are: DDPM's variational bound (Ho et al. 2020, eq. 5), and the probability flow's density.
 
-Pictures have 256 levels in [-1, 1]; all functions give a value for every pixel.
+All in nats. The bound's terms have a value for every pixel, of pictures of 256 levels in [-1, 1].
 """
 
 import math
 
 from keras import ops
 
-from keras_gen.diffusion.process import Point, posterior
+from keras_gen.diffusion.process import Point, noise_in, posterior
+from keras_gen.diffusion.samplers import Estimator, Grid
+from keras_gen.engine import grad
 
 LEVEL = 2.0 / 255.0
+"""Between two grey levels."""
 
 
 def gaussian_kl(mean, log_variance, other_mean, other_log_variance):
@@ -71,3 +74,44 @@ def prior_bound(real, first: Point):
     """L_T: how far the noisiest point is from the prior, N(0, 1)."""
     zeros = ops.zeros_like(real)
     return gaussian_kl(first.alpha * real, 2.0 * ops.log(first.sigma), zeros, zeros)
+
+
+def flow_log_density(estimate: Estimator, x, n, grid: Grid, probe, prior_scale: float):
+    """log density (n,) of x at grid point n - 1, the last before the clean picture, under the probability flow.
+
+    Along dx = x_0 dalpha + eps dsigma the density of x changes by the flow's divergence (Song et al. 2021,
+    arXiv:2011.13456, eq. 39), of which d log sigma is known and the rest is alpha tr(dx_0/dx) dlambda, lambda
+    = log(alpha / sigma). The trace is Hutchinson's: an estimate without bias, exact where x_0 is linear in x
+    with a diagonal Jacobian. Steps are Heun's, over n - 1 intervals.
+
+    Args:
+        probe: Signs, +1 or -1, of the shape of x.
+        prior_scale: Standard deviation of the normal distribution at grid point 0.
+    """
+    axes = tuple(range(1, len(x.shape)))
+    dims = math.prod(x.shape[1:])
+
+    def seen(x, point):
+        """The flow's two parts at x, and alpha times the trace."""
+        push = grad(lambda y: ops.sum(estimate(y, point.t, ops.zeros_like(y)).clean * probe))(x)
+        clean = estimate(x, point.t, ops.zeros_like(x)).clean
+        return clean, noise_in(x, clean, point), point.alpha * ops.sum(push * probe, axis=axes)
+
+    def step(k, state):
+        x, change = state
+        now, then = grid(n - 1 - k), grid(n - 2 - k)
+        clean, eps, trace = seen(x, now)
+        over_alpha, over_sigma = then.alpha - now.alpha, then.sigma - now.sigma
+        moved = x + over_alpha * clean + over_sigma * eps
+        clean2, eps2, trace2 = seen(moved, then)
+        x = x + 0.5 * (over_alpha * (clean + clean2) + over_sigma * (eps + eps2))
+        over_lambda = ops.log(then.alpha * now.sigma) - ops.log(now.alpha * then.sigma)
+        return x, change + 0.5 * over_lambda * (trace + trace2) + dims * ops.log(then.sigma / now.sigma)
+
+    change = ops.sum(ops.zeros_like(x), axis=axes)
+    x, change = ops.fori_loop(0, n - 1, step, (x, change))
+    scaled = x / prior_scale
+    prior = -0.5 * ops.sum(scaled**2, axis=axes) - dims * (
+        0.5 * math.log(2 * math.pi) + math.log(prior_scale)
+    )
+    return prior + change

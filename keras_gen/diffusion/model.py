@@ -13,7 +13,7 @@ from keras_gen.autoencoders.autoencoder import EVALUATION_SEED
 from keras_gen.corruptions import Corruption
 from keras_gen.diffusion import predictions, samplers, schedules, weightings
 from keras_gen.diffusion.guidance import guide, rescale
-from keras_gen.diffusion.likelihood import prior_bound, step_bound
+from keras_gen.diffusion.likelihood import flow_log_density, prior_bound, step_bound
 from keras_gen.diffusion.predictions import Prediction
 from keras_gen.diffusion.process import Point, posterior, snr
 from keras_gen.diffusion.samplers import Estimate, Sampler
@@ -23,8 +23,8 @@ from keras_gen.engine import GenerativeModel, Update, compiled, move_average, to
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
 
-START = -1
-"""The place in a series of random numbers that no step has: what sampling starts from."""
+START, PROBE = -1, -2
+"""Places in a series of random numbers that no step has: what sampling starts from, what traces take."""
 EMA_RAMP = 0.05
 NOBODY = -1
 """A label that stands for none: the picture of a class-conditional model without its condition."""
@@ -537,6 +537,43 @@ class Diffusion(GenerativeModel):
         mix = 0.0 if said.mix is None else said.mix
         costs = step_bound(x, images, said.clean, now, then, self._log_variance(now, then, mix))
         return ops.sum(costs, axis=(1, 2, 3))
+
+    def log_density(self, images, labels=None, steps: int = 100, seed: int = 0) -> np.ndarray:
+        """log density (n,) in nats of pictures (n, height, width, c) under the probability flow.
+
+        The pictures are taken as they are at the least noise that the model knows. Grey levels have no
+        density: add noise as wide as a level first (see `metrics.bits_per_dim`).
+
+        Args:
+            labels: (n,), for a class-conditional model.
+            steps: Of Heun's method.
+            seed: Of the trace's estimate, without bias.
+
+        Raises:
+            InputError: The schedule leaves no picture at its end, so that nothing leads back to one.
+        """
+        if getattr(self.schedule, "zero_terminal_snr", False):
+            raise InputError(
+                "Expected a schedule that leaves something of the picture, for densities. "
+                "Received: zero_terminal_snr."
+            )
+        images = ops.cast(images, "float32")
+        given = self._given(images, labels, images if self.source is not None else None, None, None)
+        return to_numpy(self._log_density(steps, seed, images, *given.values(), names=tuple(given)))
+
+    @compiled
+    def _log_density(self, steps, seed, images, *tensors, names):
+        given = dict(zip(names, tensors, strict=True))
+        estimate = self._estimator(given.get("labels"), given.get("source"), clip=False)
+        shape = (ops.shape(images)[0], *self.data_shape)
+        probe = ops.sign(counter.normal(shape, seed, PROBE))
+        grid = lambda i: self.schedule.density_grid(i, steps)  # noqa: E731
+        start = grid(steps - 1)
+        dims = math.prod(self.data_shape)
+        found = flow_log_density(
+            estimate, start.alpha * images, steps, grid, probe, self.schedule.prior_scale
+        )
+        return found + dims * ops.log(start.alpha)  # of the pictures, not of what is left of them
 
     # --- deployment and configuration ----------------------------------------------------------
 

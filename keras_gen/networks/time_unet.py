@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from keras_gen.errors import InputError
-from keras_gen.layers import SinusoidalEmbedding, SpatialAttention
+from keras_gen.layers import GroupNorm, SinusoidalEmbedding, SpatialAttention
 
 GROUPS = 32
 
@@ -62,8 +62,9 @@ def time_unet(
     embedded = layers.Activation("silu")(embedded)
 
     def normalised(x):
-        groups = min(GROUPS, x.shape[-1] // 4)
-        return layers.GroupNormalization(groups, epsilon=1e-6)(x)
+        channels = x.shape[-1]  # at least 4 of them in a group
+        groups = max(g for g in range(1, min(GROUPS, channels // 4) + 1) if channels % g == 0)
+        return GroupNorm(groups)(x)
 
     def conv(channels: int, kernel: int = 3, **kwargs):
         return layers.Conv2D(channels, kernel, padding="same", **kwargs)
