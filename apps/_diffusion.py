@@ -126,6 +126,14 @@ def usage(model: "Diffusion") -> list[str]:
     ]
 
 
+def more_for_card(model: "Diffusion") -> dict:
+    """What the exported `sample` takes beside n and seed, where nobody says."""
+    draws: dict[str, Any] = {"steps": model.steps}
+    if model.classes is not None:
+        draws |= {"guidance": float(model.guidance), "label": list(range(model.classes))}
+    return {"draws": draws}
+
+
 SCALES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
 
 

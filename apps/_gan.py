@@ -177,6 +177,11 @@ def usage(model: "GAN | VAEGAN") -> list[str]:
     ]
 
 
+def more_for_card(model: "GAN | VAEGAN") -> dict:
+    """Entries of the card beside those that all have."""
+    return {}
+
+
 def finished(
     run: "Run", model: "GAN | VAEGAN", splits: "Splits", held_out: "Batches", options: "Options"
 ) -> tuple[dict[str, str], list[str], str]:

@@ -107,8 +107,11 @@ def _open_savedmodel(path: Path) -> Source:
     card = path / "card.json"
     name = json.loads(card.read_text()).get("data", {}).get("name") if card.exists() else None
 
+    # a diffusion's endpoint takes more: what it says it was made for
+    spec = json.loads(card.read_text()).get("draws", {}) if card.exists() else {}
+
     def draw(n: int, seed: int):
-        return loaded.sample(n=n, seed=seed).numpy()
+        return loaded.sample(n=n, seed=seed, **spec).numpy()
 
     return Source(path, {"name": name} if name else {}, draw=draw)
 

@@ -87,6 +87,11 @@ def usage(model: "VAE") -> list[str]:
     ]
 
 
+def more_for_card(model: "VAE") -> dict:
+    """Entries of the card beside those that all have."""
+    return {}
+
+
 def finished(
     run: "Run", model: "VAE", splits: "Splits", held_out: "Batches", options: "Options"
 ) -> tuple[dict[str, str], list[str], str]:

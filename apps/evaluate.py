@@ -37,11 +37,17 @@ class Options:
     likelihood_n: int = 1000
     """Held-out pictures for bounds on log p(x); 0: none."""
     importance_samples: int = 100
-    """Samples of each bound."""
+    """Samples of each bound of a VAE."""
+    flow_steps: int = 0
+    """Diffusion: steps of the probability flow that also gives a density, in bits a dimension; 0: none."""
     seed: int = 0
     """Of the drawn pictures and the choice of real ones."""
     out: str | None = None
     """File to write; default: evaluation.json in the run, otherwise here."""
+
+
+BOUND_STEPS = 50
+"""Of a diffusion's variational bound that are looked at, each for its neighbours."""
 
 
 @dataclass
@@ -65,7 +71,14 @@ class Row:
 def work(options: Options) -> None:
     from keras_gen.errors import InputError
 
-    for name, least in (("n", 2), ("k", 1), ("likelihood_n", 0), ("importance_samples", 1), ("seed", 0)):
+    for name, least in (
+        ("n", 2),
+        ("k", 1),
+        ("likelihood_n", 0),
+        ("importance_samples", 1),
+        ("flow_steps", 0),
+        ("seed", 0),
+    ):
         if getattr(options, name) < least:
             raise InputError(f"Expected {name} of {least} or more. Received: {getattr(options, name)}.")
     source = open_source(options.source)
@@ -262,6 +275,8 @@ def _likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]
     from keras_gen.data import Batches
 
     model, k = source.model, options.importance_samples
+    if hasattr(model, "bound") and options.likelihood_n > 0:
+        return _diffusion_likelihood(options, source, splits)
     if not hasattr(model, "log_likelihood") or options.likelihood_n == 0:
         return []
     data = splits.test.select(np.arange(min(options.likelihood_n, len(splits.test))))
@@ -297,6 +312,55 @@ def _likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]
     return rows
 
 
+def _diffusion_likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]:
+    """Of held-out pictures under a diffusion model: the variational bound, and the flow's density."""
+    import math
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress, track
+
+    from keras_gen import metrics
+    from keras_gen.diffusion import Discrete
+
+    model = source.model
+    data = splits.test.select(np.arange(min(options.likelihood_n, len(splits.test))))
+    rng = np.random.default_rng([options.seed, 8])
+    rows: list[Row] = []
+
+    def row(title: str, protocol: str, bits: "np.ndarray") -> None:
+        error = float(bits.std(ddof=1) / math.sqrt(len(bits))) if len(bits) > 1 else None
+        held_out = _held_out(options, source)
+        measure = ("bits_per_dim", title, float(bits.mean()), "lower", len(bits), data.name, held_out)
+        rows.append(Row(*measure, protocol, "none", options.seed, error))
+
+    parts = [slice(i, i + 100) for i in range(0, len(data), 100)]
+    console = Console(stderr=True)
+    if isinstance(model.schedule, Discrete) and data.images.dtype == np.uint8:
+        every = max(1, model.schedule.steps // BOUND_STEPS)
+        looked_at = len(range(1, model.schedule.steps, every)) + 1
+        bounds = []
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("variational bound", total=len(parts) * looked_at)
+            for k, part in enumerate(parts):
+                found = model.bound(
+                    data.floats(part), None, options.seed + k, every, lambda done: progress.advance(task)
+                )
+                bounds.append(found["total"])
+        protocol = f"one step of {every}" if every > 1 else "all steps"
+        row("bits a dimension, variational bound", protocol, np.concatenate(bounds))
+    if options.flow_steps > 0:
+        spacing = 2 / 255
+        found = []
+        for part in track(parts, "density along the flow", console=console, transient=True):
+            images = data.floats(part)
+            images = images + spacing * (rng.random(images.shape, dtype="float32") - np.float32(0.5))
+            found.append(model.log_density(images, None, options.flow_steps, options.seed))
+        bits = metrics.bits_per_dim(np.concatenate(found), int(np.prod(data.shape)), spacing)
+        row("bits a dimension, along the flow", f"{options.flow_steps} Heun steps", bits)
+    return rows
+
+
 def _reconstructions(options: Options, source: Source, splits: "Splits") -> list[Row]:
     """PSNR and SSIM of what is made of held-out pictures by encoding and decoding them."""
     import math
@@ -307,7 +371,7 @@ def _reconstructions(options: Options, source: Source, splits: "Splits") -> list
     from keras_gen.engine import to_numpy
 
     model = source.model
-    if not (hasattr(model, "encode") and hasattr(model, "decode")):
+    if not (hasattr(model, "encode") and hasattr(model, "decode")) or hasattr(model, "bound"):
         return []
     data = splits.test.select(np.arange(min(options.n, len(splits.test))))
     images = data.floats()

@@ -63,6 +63,11 @@ def work(options: Options) -> None:
             "Expected a model that decodes codes and is not told a class. "
             f"Received: {options.run}, a {type(model).__name__}."
         )
+    if not hasattr(model, "latent_dim"):
+        raise InputError(
+            f"Expected a model with a code. Received: {options.run}, a {type(model).__name__}, whose code is "
+            "noise of the pictures' size. Walk between its pictures with apps.edit --towards."
+        )
     if options.analogy is not None and not hasattr(model, "encode"):
         raise InputError(
             "Expected a model with an encoder, for analogies of given pictures. "

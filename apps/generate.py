@@ -260,6 +260,7 @@ def finish(
         "usage": [
             *family.usage(model),
         ],
+        **family.more_for_card(model),
     }
     deliver(run, model, card, files)
     print(f"next: python -m apps.sample {run.path} --n 100 --seed 1, python -m apps.evaluate {run.path}")

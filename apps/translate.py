@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from apps._diffusion import multipliers_for
 from apps._files import sources_of, targets_of
 from apps._main import main
 from apps._training import (
@@ -14,6 +15,7 @@ from apps._training import (
     card_of_data,
     command,
     compile_adversarial,
+    compile_model,
     default_epochs,
     deliver,
     described,
@@ -27,7 +29,9 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
     from keras_gen.adversarial import Translator
+    from keras_gen.corruptions import Corruption
     from keras_gen.data import Splits
+    from keras_gen.diffusion import Diffusion
     from keras_gen.training import Run
 
 SOURCES = {"edges": "edges:1", "grey": "grey:1", "small": "downsampling:4"}
@@ -39,15 +43,17 @@ class Train(TrainingOptions):
 
     batch_size: int = 16
     """Pictures in a step."""
+    model: Literal["pix2pix", "ddpm"] = "pix2pix"
+    """An adversarial network, which gives one picture, or a diffusion model, which draws one of many."""
     source: str = "edges"
     """What is given: edges, grey (to be coloured) or small (a quarter of the size), or a corruption as of
     apps.autoencode."""
     loss: Literal["non-saturating", "minimax", "least-squares", "hinge"] = "non-saturating"
-    """Of the discriminator."""
+    """pix2pix: of the discriminator."""
     weight: float = 100.0
-    """Of the mean absolute error, against deceiving the discriminator."""
+    """pix2pix: of the mean absolute error, against deceiving the discriminator."""
     filters: int = 32
-    """Of both networks' first layer."""
+    """Of the networks' first layer."""
     measure: int = 1000
     """Held-out pictures in the table at the end; 0: no table."""
 
@@ -80,10 +86,9 @@ def train(options: Train) -> None:
     import keras
 
     from keras_gen import corruptions
-    from keras_gen.adversarial import Translator
     from keras_gen.data import Batches
+    from keras_gen.engine import parameters
     from keras_gen.errors import InputError
-    from keras_gen.networks import patch_discriminator, translation_unet
 
     options, run = begin("translate", options)
     if options.filters < 1 or options.measure < 0:
@@ -101,20 +106,16 @@ def train(options: Train) -> None:
     options = replace(options, epochs=default_epochs(options, len(training)))
     assert options.epochs is not None
     keras.utils.set_random_seed(options.seed)
-    model = Translator(
-        translation_unet(shape, shape[2], options.filters),
-        patch_discriminator(shape, shape[2], options.filters),
-        source,
-        options.loss,
-        options.weight,
-        options.seed,
-    )
-    compile_adversarial(model, options, options.epochs, len(training))
+    model = (_pix2pix if options.model == "pix2pix" else _ddpm)(options, shape, source)
+    if options.model == "pix2pix":
+        compile_adversarial(model, options, options.epochs, len(training))
+    else:
+        compile_model(model, options, options.epochs, len(training))
     run = open_run("translate", options, run, splits.train)
     plan(
         {
             "data": described(splits, options),
-            "model": f"translator of {options.source}, {model.count_params():,} parameters, on "
+            "model": f"{options.model} of {options.source}, {parameters(model):,} parameters, on "
             f"{keras.backend.backend()}",
             "training": f"{options.epochs} epochs of {len(training)} steps",
             "writing": str(run.path),
@@ -126,16 +127,40 @@ def train(options: Train) -> None:
     _finish(run, model, splits, options)
 
 
-def _strip(model: "Translator", images: "np.ndarray"):
+def _pix2pix(options: Train, shape: tuple[int, int, int], source: "Corruption") -> "Translator":
+    from keras_gen.adversarial import Translator
+    from keras_gen.networks import patch_discriminator, translation_unet
+
+    return Translator(
+        translation_unet(shape, shape[2], options.filters),
+        patch_discriminator(shape, shape[2], options.filters),
+        source,
+        options.loss,
+        options.weight,
+        options.seed,
+    )
+
+
+def _ddpm(options: Train, shape: tuple[int, int, int], source: "Corruption") -> "Diffusion":
+    """The source stands beside the noisy picture (Saharia et al. 2022, arXiv:2104.07636, section 2)."""
+    from keras_gen.diffusion import Diffusion
+    from keras_gen.networks import time_unet
+
+    halvings = multipliers_for(min(shape[:2]))
+    network = time_unet((*shape[:2], 2 * shape[2]), shape[2], options.filters, halvings, attention=())
+    return Diffusion(network, "cosine", source=source, seed=options.seed)
+
+
+def _strip(model: "Translator | Diffusion", images: "np.ndarray"):
     """Sources, what is made of them, and the pictures they come from, row below row."""
     from keras_gen import plots
     from keras_gen.engine import to_numpy
 
     sources = to_numpy(model.sources(images))
-    return plots.strips([sources, to_numpy(model(sources)), images])
+    return plots.strips([sources, to_numpy(model.translate(sources)), images])
 
 
-def _progress(run: "Run", model: "Translator", splits: "Splits", options: Train):
+def _progress(run: "Run", model: "Translator | Diffusion", splits: "Splits", options: Train):
     from keras_gen import plots
     from keras_gen.training.callbacks import AtEpochs
 
@@ -148,7 +173,7 @@ def _progress(run: "Run", model: "Translator", splits: "Splits", options: Train)
     return AtEpochs(draw, options.epochs)
 
 
-def _finish(run: "Run", model: "Translator", splits: "Splits", options: Train) -> None:
+def _finish(run: "Run", model: "Translator | Diffusion", splits: "Splits", options: Train) -> None:
     from keras_gen import plots
 
     plots.curves(run.rows(), run.path / "curves.png")
@@ -169,14 +194,16 @@ def _finish(run: "Run", model: "Translator", splits: "Splits", options: Train) -
         "command": command("translate train", options),
         "usage": [
             "sources = model.source(image=pictures)     # what the model was trained on, made from pictures",
-            "made = model.translate(image=sources)      # uint8",
+            "made = model.translate(image=sources)      # uint8"
+            if options.model == "pix2pix"
+            else f"made = model.translate(image=sources, seed=0, steps={model.steps})      # uint8",
         ],
     }
     deliver(run, model, card, ["translated.png", "curves.png"])
     print(f"next: python -m apps.translate run PICTURE --run {run.path} -o made.png")
 
 
-def _table(model: "Translator", splits: "Splits", n: int) -> dict[str, str]:
+def _table(model: "Translator | Diffusion", splits: "Splits", n: int) -> dict[str, str]:
     """How near to the pictures their sources are, and what is made of these."""
     import numpy as np
 
@@ -187,7 +214,7 @@ def _table(model: "Translator", splits: "Splits", n: int) -> dict[str, str]:
     for start in range(0, n, 100):
         images = splits.test.floats(slice(start, min(start + 100, n)))
         sources = to_numpy(model.sources(images))
-        for name, others in (("source", sources), ("made", to_numpy(model(sources)))):
+        for name, others in (("source", sources), ("made", to_numpy(model.translate(sources)))):
             for picture, other in zip((images + 1) / 2, (others + 1) / 2, strict=True):
                 values.setdefault(f"PSNR, {name}", []).append(metrics.psnr(picture, other))
                 values.setdefault(f"SSIM, {name}", []).append(metrics.ssim(picture, other))
@@ -225,7 +252,7 @@ def run(options: Apply) -> None:
         given = pictures.floats(slice(start, start + 50))
         if options.make_source:
             given = to_numpy(model.sources(given))
-        for path, made in zip(kept[start : start + 50], to_numpy(model(given)), strict=True):
+        for path, made in zip(kept[start : start + 50], to_numpy(model.translate(given)), strict=True):
             places[path].parent.mkdir(parents=True, exist_ok=True)
             plots.save(plots.picture(made), places[path])
     if len(kept) == 1:

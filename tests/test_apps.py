@@ -28,6 +28,7 @@ TASKS = (
     "classify",
     "denoise",
     "detect",
+    "edit",
     "evaluate",
     "explore",
     "export",

@@ -76,17 +76,40 @@ def test_counted_noise_is_the_same_everywhere():
         (
             diffusion.Linear(),
             [0, 1, 10, 100, 250, 500, 750, 999],
-            [0.9999, 0.99978009207, 0.99780657251, 0.89514159090, 0.52142303062, 0.07779665837, 0.00330015836, 4.035829765e-05],
+            [
+                0.9999,
+                0.99978009207,
+                0.99780657251,
+                0.89514159090,
+                0.52142303062,
+                0.07779665837,
+                0.00330015836,
+                4.035829765e-05,
+            ],
         ),
         (
             diffusion.Cosine(),
             [0, 1, 10, 100, 250, 500, 750, 998, 999],
-            [0.9999587158, 0.9999125759, 0.9992789038, 0.9715756818, 0.8458879865, 0.4922851724, 0.1431786464, 2.42876691e-06, 2.42876691e-09],
+            [
+                0.9999587158,
+                0.9999125759,
+                0.9992789038,
+                0.9715756818,
+                0.8458879865,
+                0.4922851724,
+                0.1431786464,
+                2.42876691e-06,
+                2.42876691e-09,
+            ],
         ),
         (diffusion.ScaledLinear(), [500, 999], [0.2763326838, 0.004660098513]),
-        (diffusion.Linear(zero_terminal_snr=True), [0, 500, 998, 999], [0.9999, 0.0752462157, 4.213262e-09, 0.0]),
+        (
+            diffusion.Linear(zero_terminal_snr=True),
+            [0, 500, 998, 999],
+            [0.9999, 0.0752462157, 4.213262e-09, 0.0],
+        ),
     ],
-)  # fmt: skip
+)
 def test_alpha_bar_against_published_tables(schedule, at, expected):
     np.testing.assert_allclose(schedule.alpha_bar[at], expected, rtol=1e-6)
     point = schedule.at(np.array(at, "int32"))
@@ -134,9 +157,27 @@ def test_posterior_variances():
 
 
 def test_karras_grid():
-    expected = [80, 57.5859847, 40.7855738, 28.3745846, 19.352453, 12.9100824, 8.40093531, 5.31519452, 3.25682152,
-                1.92333984, 1.08817064, 0.585348123, 0.296442284, 0.139516469, 0.0599473112, 0.0229345184,
-                0.00752801996, 0.002, 0]  # fmt: skip
+    expected = [
+        80,
+        57.5859847,
+        40.7855738,
+        28.3745846,
+        19.352453,
+        12.9100824,
+        8.40093531,
+        5.31519452,
+        3.25682152,
+        1.92333984,
+        1.08817064,
+        0.585348123,
+        0.296442284,
+        0.139516469,
+        0.0599473112,
+        0.0229345184,
+        0.00752801996,
+        0.002,
+        0,
+    ]
     grid = [float(diffusion.EDM().grid(i, 18).sigma) for i in range(19)]
     np.testing.assert_allclose(grid, expected, rtol=2e-5)
 
@@ -494,11 +535,15 @@ def test_ddim_with_all_noise_is_ddpm_with_the_small_variance():
         noises = ops.convert_to_tensor(np.random.default_rng(1).normal(size=(100, 4, 3)))
         ends = [
             through(
-                sampler, stub(schedule), x, table(schedule, np.arange(99, -1, -1)), 100,
+                sampler,
+                stub(schedule),
+                x,
+                table(schedule, np.arange(99, -1, -1)),
+                100,
                 lambda i: ops.take(noises, i, axis=0),
             )
             for sampler in (diffusion.DDIM(1.0), diffusion.Ancestral("small"))
-        ]  # fmt: skip
+        ]
         np.testing.assert_allclose(ends[0], ends[1], rtol=1e-10)
 
 

@@ -47,7 +47,12 @@ KINDS = {
     "ddpm": (lambda: Diffusion(network()), {"steps": 3}),
     "conditional": (
         lambda: Diffusion(
-            network(2, 2, 11, (8,)), "linear", classes=10, self_condition=True, learned_variance=True, rescaled=0.5,
+            network(2, 2, 11, (8,)),
+            "linear",
+            classes=10,
+            self_condition=True,
+            learned_variance=True,
+            rescaled=0.5,
             interval=(0.1, 10.0),
         ),
         {"steps": 3, "guidance": 2.0, "label": [3]},
@@ -55,7 +60,7 @@ KINDS = {
     "flow": (lambda: Diffusion(network(), "flow", "velocity", sampler="heun"), {"steps": 3}),
     "edm": (lambda: Diffusion(network(), "edm", "edm", "min-snr", sampler="unipc", ema=0), {"steps": 3}),
     "translating": (lambda: Diffusion(network(2), source=parse("downsampling:2"), steps=3), {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -113,6 +113,10 @@ class Translator(GenerativeModel):
         sources = inputs[self.data_key] if isinstance(inputs, dict) else inputs
         return self._made(ops.cast(sources, "float32"), False)
 
+    def translate(self, sources, seed: int = 0):
+        """Sources in [-1, 1] to pictures; nothing in it is drawn, whatever the seed."""
+        return self(sources)
+
     def signatures(self) -> dict:
         """What an export serves; see `VAE.signatures`."""
         image = ((None, *self.data_shape), "uint8", "images, 0 to 255")

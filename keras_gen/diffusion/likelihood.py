@@ -1,4 +1,4 @@
-"""How probable pictures are: DDPM's variational bound (Ho et al. 2020, eq. 5), and the probability flow's density.
+"""How probable pictures are: DDPM's bound (Ho et al. 2020, eq. 5), and the probability flow's density.
 
 All in nats. The bound's terms have a value for every pixel, of pictures of 256 levels in [-1, 1].
 """
@@ -77,12 +77,12 @@ def prior_bound(real, first: Point):
 
 
 def flow_log_density(estimate: Estimator, x, n, grid: Grid, probe, prior_scale: float):
-    """log density (n,) of x at grid point n - 1, the last before the clean picture, under the probability flow.
+    """log density (n,) of x at grid point n - 1, the least noise, under the probability flow.
 
     Along dx = x_0 dalpha + eps dsigma the density of x changes by the flow's divergence (Song et al. 2021,
     arXiv:2011.13456, eq. 39), of which d log sigma is known and the rest is alpha tr(dx_0/dx) dlambda, lambda
-    = log(alpha / sigma). The trace is Hutchinson's: an estimate without bias, exact where x_0 is linear in x
-    with a diagonal Jacobian. Steps are Heun's, over n - 1 intervals.
+    = log(alpha / sigma). The trace is Hutchinson's: without bias, and exact where dx_0/dx is diagonal. Steps
+    are Heun's, n - 1 of them.
 
     Args:
         probe: Signs, +1 or -1, of the shape of x.

@@ -394,7 +394,7 @@ class Diffusion(GenerativeModel):
             watch(done, state[0], state[1])
         return state[0]
 
-    def _given(self, x, condition, source, known, mask) -> dict:
+    def _given(self, x, condition, source, known=None, mask=None) -> dict:
         """Tensors that the sampling program takes beside its state."""
         n, given = ops.shape(x)[0], {}
         if self.classes is not None:
@@ -411,6 +411,12 @@ class Diffusion(GenerativeModel):
         if known is not None:
             given |= {"known": ops.cast(known, "float32"), "mask": ops.cast(mask, "float32")}
         return given
+
+    def _beside(self, images, labels) -> dict:
+        """What goes with given pictures: their labels, by default none in particular, and their sources."""
+        if self.classes is not None and labels is None:
+            labels = NOBODY
+        return self._given(images, labels, None if self.source is None else self.sources(images))
 
     def _steps_of(self, start, stop, first, steps, seed, guidance, given: dict, state, sampler, guided: bool):
         """Steps `start` to `stop` of `steps`: one loop, whose bounds are arguments."""
@@ -453,9 +459,7 @@ class Diffusion(GenerativeModel):
         """
         steps = self._checked_steps(self.steps if steps is None else steps)
         images = ops.cast(images, "float32")
-        if self.classes is not None and condition is None:
-            condition = NOBODY
-        given = self._given(images, condition, images if self.source is not None else None, None, None)
+        given = self._beside(images, condition)
         return self._encode(steps, images, *given.values(), names=tuple(given), refine=refine)
 
     @compiled
@@ -470,6 +474,10 @@ class Diffusion(GenerativeModel):
         if self.classes is not None and condition is None:
             condition = NOBODY
         return self.sample_from(noise, condition, steps=steps, guidance=1.0, sampler="ddim")
+
+    def translate(self, sources, seed: int = 0):
+        """Pictures in [-1, 1] of a model that takes sources: one draw for each of them."""
+        return self.sample(ops.shape(sources)[0], seed=seed, source=sources)
 
     def sources(self, images):
         """What `sample` takes as `source` for these pictures, [-1, 1]."""
@@ -486,7 +494,7 @@ class Diffusion(GenerativeModel):
 
         Args:
             images: Grey levels in [-1, 1], multiples of 2/255.
-            labels: (n,), for a class-conditional model.
+            labels: (n,), of a class-conditional model; by default none in particular.
             every: Look at every so many of the steps, and count each for as many (1: all of them).
             watch: Called with the number of steps looked at.
 
@@ -503,13 +511,7 @@ class Diffusion(GenerativeModel):
                 f"Received: {type(self.schedule).__name__}."
             )
         images = ops.cast(images, "float32")
-        given = self._given(
-            images,
-            labels if self.classes is not None else None,
-            images if self.source is not None else None,
-            None,
-            None,
-        )
+        given = self._beside(images, labels)
         times = np.arange(1, self.schedule.steps)[::-every]
         dims = math.prod(self.data_shape) * math.log(2.0)
         terms = []
@@ -545,7 +547,7 @@ class Diffusion(GenerativeModel):
         density: add noise as wide as a level first (see `metrics.bits_per_dim`).
 
         Args:
-            labels: (n,), for a class-conditional model.
+            labels: (n,), of a class-conditional model; by default none in particular.
             steps: Of Heun's method.
             seed: Of the trace's estimate, without bias.
 
@@ -558,7 +560,7 @@ class Diffusion(GenerativeModel):
                 "Received: zero_terminal_snr."
             )
         images = ops.cast(images, "float32")
-        given = self._given(images, labels, images if self.source is not None else None, None, None)
+        given = self._beside(images, labels)
         return to_numpy(self._log_density(steps, seed, images, *given.values(), names=tuple(given)))
 
     @compiled
@@ -591,7 +593,7 @@ class Diffusion(GenerativeModel):
             x = self.schedule.prior_scale * counter.normal((n, *self.data_shape), seed, START)
             most = self.schedule.longest
             steps = ops.clip(steps, 1, most if most is not None else 2**30)
-            given = self._given(x, label, source, None, None)
+            given = self._given(x, label, source)
             state = samplers.begun(self.sampler, x)
             made = self._steps_of(
                 0, steps, 0, steps, seed, guidance, given, state, self.sampler, guidance is not None
@@ -601,10 +603,12 @@ class Diffusion(GenerativeModel):
         if self.source is not None:
 
             def sample_image(image, seed, steps):
-                source = from_uint8(image)
-                return drawn(ops.shape(image)[0], seed, steps, source=source)
+                return drawn(ops.shape(image)[0], seed, steps, source=from_uint8(image))
 
-            return {"translate": (sample_image, {"image": image, "seed": seed, "steps": steps}, image)}
+            return {
+                "translate": (sample_image, {"image": image, "seed": seed, "steps": steps}, image),
+                "source": (lambda image: to_uint8(self.sources(from_uint8(image))), {"image": image}, image),
+            }
         inputs = {"n": count, "seed": seed, "steps": steps}
         if self.classes is None:
             return {"sample": (lambda n, seed, steps: drawn(n, seed, steps), inputs, image)}

@@ -125,18 +125,23 @@ class Discrete(Schedule):
         elif self.spacing == "leading":
             t = (left - 1) * (self.steps // n)
         else:
-            t = self._evenly(left, n)
+            gaps = ops.maximum(n - 1, 1)
+            t = ((left - 1) * (self.steps - 1) + gaps // 2) // gaps
+            t = ops.where(n == 1, self.steps - 1, t)
         return self.at(ops.where(left <= 0, -1, t))
 
-    def _evenly(self, left, n):
-        """From steps - 1 at n left down to 0 at 1 left."""
-        gaps = ops.maximum(n - 1, 1)
-        t = ((left - 1) * (self.steps - 1) + gaps // 2) // gaps
-        return ops.where(n == 1, self.steps - 1, t)
+    @functools.cached_property
+    def _log_noise(self) -> np.ndarray:
+        """log(sigma / alpha) of t = 0, 1, ..., float32, rising."""
+        return (0.5 * np.log((1.0 - self.alpha_bar) / self.alpha_bar)).astype("float32")
 
     def density_grid(self, i, n) -> Point:
-        i, n = ops.cast(i, "int32"), ops.cast(n, "int32")
-        return self.at(self._evenly(n - i, n))
+        # evenly in log(sigma / alpha), as near as whole times come: in steps of t the first would be too long
+        i, n = ops.cast(i, "float32"), ops.cast(n, "float32")
+        least, most = float(self._log_noise[0]), float(self._log_noise[-1])
+        wanted = most + (least - most) * i / ops.maximum(n - 1.0, 1.0)
+        found = ops.searchsorted(ops.convert_to_tensor(self._log_noise), ops.reshape(wanted, (-1,)))
+        return self.at(ops.clip(ops.reshape(found, ops.shape(wanted)), 0, self.steps - 1))
 
     def network_time(self, t):
         return ops.cast(t, "float32") * (1000.0 / self.steps)
