@@ -46,6 +46,7 @@ def work(options: Options) -> None:
 
     from apps._sources import open_source
     from keras_gen import plots
+    from keras_gen.diffusion import Diffusion
     from keras_gen.engine import to_numpy
     from keras_gen.errors import InputError
     from keras_gen.training import Run
@@ -58,15 +59,15 @@ def work(options: Options) -> None:
     run = Run.open(options.run, reading=True)
     source = open_source(options.run)
     model = source.model
+    if isinstance(model, Diffusion):
+        raise InputError(
+            f"Expected a model with a code. Received: {options.run}, a {type(model).__name__}, whose code is "
+            "noise of the pictures' size. Walk between its pictures with apps.edit --towards."
+        )
     if not hasattr(model, "decode") or getattr(model, "classes", None) is not None:
         raise InputError(
             "Expected a model that decodes codes and is not told a class. "
             f"Received: {options.run}, a {type(model).__name__}."
-        )
-    if not hasattr(model, "latent_dim"):
-        raise InputError(
-            f"Expected a model with a code. Received: {options.run}, a {type(model).__name__}, whose code is "
-            "noise of the pictures' size. Walk between its pictures with apps.edit --towards."
         )
     if options.analogy is not None and not hasattr(model, "encode"):
         raise InputError(

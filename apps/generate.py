@@ -96,9 +96,10 @@ class Options(TrainingOptions):
     zero_terminal_snr: bool = False
     """Diffusion: stretch a discrete schedule until nothing of the picture is left; --prediction v or x0."""
     prediction: Literal["epsilon", "x0", "v", "velocity", "edm"] | None = None
-    """Diffusion: what the network tells; default by model: epsilon; velocity for flow-matching."""
-    weighting: Literal["simple", "min-snr", "p2"] = "simple"
-    """Diffusion: how much the loss counts at each level of noise."""
+    """Diffusion: what the network tells; default by model: v; velocity for flow-matching."""
+    weighting: Literal["simple", "min-snr", "p2"] | None = None
+    """Diffusion: how much the loss counts at each level of noise; default by model: min-snr; simple for
+    flow-matching."""
     learned_variance: bool = False
     """Diffusion: the network also tells the variance of DDPM's steps."""
     self_condition: bool = False

@@ -15,9 +15,10 @@ from keras_gen.adversarial import GAN, GradientPenalty
 from keras_gen.autoencoders import Autoencoder, Denoiser, penalties
 from keras_gen.corruptions import Corruption
 from keras_gen.data import load
+from keras_gen.diffusion import Ancestral, Diffusion
 from keras_gen.engine import to_numpy
 from keras_gen.hashing import SemanticHash
-from keras_gen.networks import dcgan_discriminator, dcgan_generator, mlp_decoder, mlp_encoder, unet
+from keras_gen.networks import dcgan_discriminator, dcgan_generator, mlp_decoder, mlp_encoder, time_unet, unet
 from keras_gen.semisupervised import Classifier
 from keras_gen.variational import VAE
 
@@ -134,6 +135,54 @@ def adversarial_steps(steps: int = 20) -> dict:
     return found
 
 
+class KnownNoiseDiffusion(Diffusion):
+    """A diffusion model whose times and noise in training are the same everywhere."""
+
+    def draw(self, n):
+        rng = np.random.default_rng(5)
+        drawn = {"uniform": rng.random(64), "noise": rng.normal(size=(64, *self.data_shape))}
+        drawn |= {"hide": rng.random(64), "again": rng.random(64)}
+        return {k: keras.ops.convert_to_tensor(v.astype("float32"))[:n] for k, v in drawn.items()}
+
+
+def diffusion_family() -> dict:
+    """Models of which the steps, and all that is drawn from them, are compared."""
+
+    def network(channels: int, outputs: int, classes: int | None):
+        return time_unet((8, 8, channels), outputs, 8, (1, 2), 1, (4,), classes=classes)
+
+    return {
+        "ddpm": lambda: KnownNoiseDiffusion(
+            network(2, 2, 11), "cosine", classes=10, self_condition=True, learned_variance=True, rescaled=0.7
+        ),
+        "flow": lambda: KnownNoiseDiffusion(network(1, 1, None), "flow", "velocity", "min-snr"),
+        "edm": lambda: KnownNoiseDiffusion(network(1, 1, None), "edm", "edm"),
+    }
+
+
+def diffusion_results(name: str) -> dict:
+    """What is drawn from a model of known weights (noise of samples is the same everywhere by itself), and what
+    it logs at its first steps."""
+    model = diffusion_family()[name]()
+    small_gan.set_known_weights(model)
+    model.average.set_weights(model.network.get_weights())
+    digits = load("digits").train
+    batch = {"image": digits.floats(slice(0, 32)), "label": digits.labels[:32]}
+    found = {}
+    for sampler in ("ddim", "ddpm", "heun", "dpm-solver++", "unipc"):
+        made = model.sample(3, seed=1, steps=5, guidance=2.0, sampler=sampler)
+        found[f"sample {sampler}"] = to_numpy(made).ravel()
+    found["encoded"] = to_numpy(model.encode(batch["image"][:2], steps=5)).ravel()
+    found["density"] = model.log_density(batch["image"][:2], steps=5) / 1000
+    if name == "ddpm":
+        learned = model.sample(3, seed=1, steps=5, sampler=Ancestral("learned"))
+        found |= {"sample learned": to_numpy(learned).ravel()}
+        found |= {"bound": model.bound(batch["image"][:4], every=250)["total"]}
+    model.compile(keras.optimizers.Adam(1e-3))
+    found |= model.fit(batch, batch_size=32, epochs=5, shuffle=False, verbose=0).history
+    return {key: [round(float(v), 6) for v in values] for key, values in found.items()}
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     backend = keras.backend.backend()
@@ -141,6 +190,7 @@ if __name__ == "__main__":
     if backend == "tensorflow":
         losses = {"gan": small_gan.trained()[1], "vae": vae_step_losses()}
         losses["adversarial"] = adversarial_steps()
+        losses |= {f"diffusion {name}": diffusion_results(name) for name in diffusion_family()}
         losses |= {name: autoencoder_step_losses(name) for name in autoencoder_family()}
         losses = {k: {n: [float(x) for x in v] for n, v in h.items()} for k, h in losses.items()}
         (GOLDEN / "losses.json").write_text(json.dumps(losses, indent=1) + "\n")

@@ -465,8 +465,7 @@ class Diffusion(GenerativeModel):
     @compiled
     def _encode(self, steps, images, *tensors, names, refine):
         given = dict(zip(names, tensors, strict=True))
-        # without clipping, which has no inverse
-        estimate = self._estimator(given.get("labels"), given.get("source"), clip=False)
+        estimate = self._estimator(given.get("labels"), given.get("source"))
         return samplers.invert(estimate, images, 0, steps, lambda i: self.schedule.grid(i, steps), refine)
 
     def decode(self, noise, condition=None, steps: int | None = None):

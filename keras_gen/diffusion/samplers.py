@@ -266,19 +266,24 @@ def get(sampler: str | Sampler) -> Sampler:
 def invert(estimate: Estimator, clean, first, n, grid: Grid, refine: int):
     """The noise that DDIM makes a clean picture of, down to grid point `first` of n steps.
 
-    Every step of DDIM is x' = a x + b eps(x, t), asked at the noisier end; its inverse is found by
-    `refine` fixed-point iterations, of which the first is the encoder of Song et al. 2021 (section 4.3).
+    A step of DDIM is a function of x at its noisier end; the x that it takes to a given x' is found by
+    `refine` fixed-point iterations. Where there is less noise than picture they hold x' and ask for the noise,
+    of which the first is the encoder of Song et al. 2021 (section 4.3); where there is more, for the picture.
     """
 
     def step(k, state):
         x, last = state
         i = first + n - 1 - k
         now, then = grid(i), grid(i + 1)
-        ratio = now.alpha / then.alpha
+        quiet = now.alpha > now.sigma
+        shrunk = now.alpha / then.alpha
+        grown = now.sigma / ops.where(quiet, 1.0, then.sigma)  # there, sigma is not 0
         moved, seen = x, last
         for _ in range(refine):
             seen = estimate(moved, now.t, last).clean
-            moved = ratio * x + (now.sigma - then.sigma * ratio) * noise_in(moved, seen, now)
+            by_noise = shrunk * x + (now.sigma - then.sigma * shrunk) * noise_in(moved, seen, now)
+            by_picture = grown * x + (now.alpha - then.alpha * grown) * seen
+            moved = ops.where(quiet, by_noise, by_picture)
         return moved, seen
 
     return ops.fori_loop(first, n, step, (clean, ops.zeros_like(clean)))[0]
