@@ -148,36 +148,47 @@ class KnownNoiseDiffusion(Diffusion):
 def diffusion_family() -> dict:
     """Models of which the steps, and all that is drawn from them, are compared."""
 
-    def network(channels: int, outputs: int, classes: int | None):
-        return time_unet((8, 8, channels), outputs, 8, (1, 2), 1, (4,), classes=classes)
+    def network(channels: int, outputs: int, classes: int | None, attention: tuple = ()):
+        return time_unet((8, 8, channels), outputs, 8, (1,), 1, attention, classes=classes)
 
     return {
         "ddpm": lambda: KnownNoiseDiffusion(
-            network(2, 2, 11), "cosine", classes=10, self_condition=True, learned_variance=True, rescaled=0.7
+            network(2, 2, 11, (8,)),
+            "cosine",
+            classes=10,
+            self_condition=True,
+            learned_variance=True,
+            rescaled=0.7,
         ),
         "flow": lambda: KnownNoiseDiffusion(network(1, 1, None), "flow", "velocity", "min-snr"),
         "edm": lambda: KnownNoiseDiffusion(network(1, 1, None), "edm", "edm"),
     }
 
 
+DRAWN = {"ddpm": ("ddpm", "unipc"), "flow": ("heun",), "edm": ("ddim", "dpm-solver++")}
+
+
 def diffusion_results(name: str) -> dict:
-    """What is drawn from a model of known weights (noise of samples is the same everywhere by itself), and what
-    it logs at its first steps."""
+    """What is drawn from a model of known weights, and what it logs at its first steps.
+
+    The noise of samples is the same everywhere by itself.
+    """
     model = diffusion_family()[name]()
     small_gan.set_known_weights(model)
     model.average.set_weights(model.network.get_weights())
     digits = load("digits").train
     batch = {"image": digits.floats(slice(0, 32)), "label": digits.labels[:32]}
     found = {}
-    for sampler in ("ddim", "ddpm", "heun", "dpm-solver++", "unipc"):
+    for sampler in DRAWN[name]:
         made = model.sample(3, seed=1, steps=5, guidance=2.0, sampler=sampler)
         found[f"sample {sampler}"] = to_numpy(made).ravel()
-    found["encoded"] = to_numpy(model.encode(batch["image"][:2], steps=5)).ravel()
-    found["density"] = model.log_density(batch["image"][:2], steps=5) / 1000
     if name == "ddpm":
         learned = model.sample(3, seed=1, steps=5, sampler=Ancestral("learned"))
-        found |= {"sample learned": to_numpy(learned).ravel()}
-        found |= {"bound": model.bound(batch["image"][:4], every=250)["total"]}
+        found["sample learned"] = to_numpy(learned).ravel()
+        found["bound"] = model.bound(batch["image"][:4], every=250)["total"]
+    if name == "flow":
+        found["encoded"] = to_numpy(model.encode(batch["image"][:2], steps=5)).ravel()
+        found["density"] = model.log_density(batch["image"][:2], steps=5) / 1000
     model.compile(keras.optimizers.Adam(1e-3))
     found |= model.fit(batch, batch_size=32, epochs=5, shuffle=False, verbose=0).history
     return {key: [round(float(v), 6) for v in values] for key, values in found.items()}

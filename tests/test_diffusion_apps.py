@@ -134,6 +134,7 @@ class TestEdit:
             assert not np.array_equal(picture[:, 5:], original[:, 5:])
         assert not np.array_equal(made["0-1.png"], made["0-2.png"])
 
+    @pytest.mark.once
     def test_from_a_noisy_start(self, conditional, pictures, here, tmp_path, digits):
         for strength in ("0", "1"):
             flags = [

@@ -65,7 +65,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+ONCE = {"ddpm", "edm", "translating"}
+"""Of which the rest is told by the others."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.once if kind in ONCE else ()) for kind in KINDS]
+)
 def test_life(kind, digits, tmp_path):
     make, draws = KINDS[kind]
     batch = {"image": digits.train.floats(slice(0, 16)), "label": digits.train.labels[:16]}
@@ -120,6 +126,7 @@ def test_times_of_a_batch_are_spread_evenly():
     assert np.diff(apart).max() > 0.03
 
 
+@pytest.mark.once
 def test_a_hidden_label_is_hidden_from_its_example_alone(digits):
     """In the loss of a batch in training, against labels that say so."""
     model = Diffusion(network(classes=11), classes=10, unlabelled=0.5)
@@ -136,6 +143,7 @@ def test_a_hidden_label_is_hidden_from_its_example_alone(digits):
     assert abs(float(in_training) - float(evaluated)) > 1e-6
 
 
+@pytest.mark.once
 def test_self_condition_shows_the_estimate_to_half_of_the_examples(digits):
     model = Diffusion(network(2), self_condition=True)
     model.set_weights([w + 0.05 for w in model.get_weights()])
@@ -185,6 +193,7 @@ def test_average_of_weights(digits):
         np.testing.assert_allclose(a, w, atol=1e-6)
 
 
+@pytest.mark.once
 def test_training_learns_to_tell_the_picture(digits):
     """Nearer to the picture, at the middle of the noise, than the best linear estimate of every pixel."""
     model = trained()
@@ -202,10 +211,10 @@ def test_training_learns_to_tell_the_picture(digits):
 
 # --- samples ------------------------------------------------------------------------------------
 
-SAMPLERS = ["ddim", "ddpm", "heun", "dpm-solver++", "unipc"]
+REST = ["ddim", "heun", "dpm-solver++", "unipc"]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ["ddpm", *(pytest.param(s, marks=pytest.mark.once) for s in REST)])
 def test_a_picture_depends_on_its_seed_and_place_alone(sampler):
     model = trained()
     together = to_numpy(model.sample(4, 3, seed=5, steps=6, sampler=sampler))
@@ -218,6 +227,7 @@ def test_a_picture_depends_on_its_seed_and_place_alone(sampler):
     np.testing.assert_allclose(own[0], own[2], atol=1e-5)
 
 
+@pytest.mark.once
 def test_solvers_agree_where_steps_are_many():
     model = trained("flow")
     ends = {
@@ -244,6 +254,7 @@ def test_guidance_of_1_is_the_condition_and_of_0_is_none():
     assert np.abs(to_numpy(model.sample(2, labels, seed=1, steps=5, guidance=4.0)) - plain).max() > 0.05
 
 
+@pytest.mark.once
 def test_guidance_acts_within_its_interval():
     model = trained()
     labels = np.array([3, 8])
@@ -256,6 +267,7 @@ def test_guidance_acts_within_its_interval():
     )
 
 
+@pytest.mark.once
 def test_the_way_from_noise_can_be_watched():
     model = trained()
     seen = []
@@ -268,19 +280,21 @@ def test_the_way_from_noise_can_be_watched():
     assert np.abs(to_numpy(seen[0][1])).max() > 1.5  # noise
 
 
+@pytest.mark.once
 def test_the_known_part_comes_back_to_the_bit(digits):
     model = trained()
     levels = (digits.test.images[:3] * 1).astype("uint8")
     known = digits.test.floats(slice(0, 3))
     mask = np.zeros((3, 8, 8, 1), "float32")
     mask[:, :, :4] = 1
-    for sampler in SAMPLERS:
+    for sampler in ["ddpm", *REST]:
         x = model.noised(known, 0, 6, seed=2)
         made = to_numpy(to_uint8(model.sample_from(x, 3, 2, 6, sampler=sampler, known=known, mask=mask)))
         np.testing.assert_array_equal(made[:, :, :4], levels[:, :, :4])
         assert not np.array_equal(made[:, :, 4:], levels[:, :, 4:])
 
 
+@pytest.mark.once
 def test_a_noised_start_lies_between_the_picture_and_a_sample(digits):
     model, steps = trained(), 10
     images = digits.test.floats(slice(0, 20))
@@ -295,6 +309,7 @@ def test_a_noised_start_lies_between_the_picture_and_a_sample(digits):
     assert far[0] > far[1] > far[2]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["ddpm", "flow"])
 def test_pictures_come_back_from_their_noise(kind, digits):
     model = trained(kind)
@@ -307,6 +322,7 @@ def test_pictures_come_back_from_their_noise(kind, digits):
     assert 0.7 < to_numpy(noise).std() < 1.2
 
 
+@pytest.mark.once
 def test_bound_and_density(digits):
     model = trained()
     images, labels = digits.test.floats(slice(0, 4)), digits.test.labels[:4]
@@ -357,6 +373,7 @@ def test_the_exported_sample_is_that_of_the_model(tmp_path):
     assert np.abs(served.astype(int) - here).max() <= 1
 
 
+@pytest.mark.once
 def test_the_model_looks_at_what_a_batch_says():
     model = trained()
     images = np.zeros((2, *SHAPE), "float32")

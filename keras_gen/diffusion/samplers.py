@@ -267,8 +267,8 @@ def invert(estimate: Estimator, clean, first, n, grid: Grid, refine: int):
     """The noise that DDIM makes a clean picture of, down to grid point `first` of n steps.
 
     A step of DDIM is a function of x at its noisier end; the x that it takes to a given x' is found by
-    `refine` fixed-point iterations. Where there is less noise than picture they hold x' and ask for the noise,
-    of which the first is the encoder of Song et al. 2021 (section 4.3); where there is more, for the picture.
+    `refine` fixed-point iterations. Where there is less noise than picture they ask for the noise, and the
+    first is the encoder of Song et al. 2021 (section 4.3); where there is more, they ask for the picture.
     """
 
     def step(k, state):

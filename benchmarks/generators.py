@@ -1,7 +1,7 @@
-"""Trained side by side and measured alike: the adversarial family, or kinds of label noise.
+"""Trained side by side and measured alike: generators of every family, or kinds of label noise.
 
-    python -m benchmarks.gan_study family --data mnist
-    python -m benchmarks.gan_study label-noise --data mnist --seeds 3
+    python -m benchmarks.generators family --data mnist
+    python -m benchmarks.generators label-noise --data mnist --seeds 3
 
 Every run is one of `python -m apps.generate`, into a folder of its own under --out, and goes on where it was
 when the study is started again. Its best state (by the Frechet distance of 1,000 drawn pictures, every epoch)
@@ -26,6 +26,22 @@ FAMILY = {
     "DCGAN, non-saturating": [*DCGAN, "--epochs", "15"],
     "WGAN-GP": ["--model", "wgan-gp", "--filters", "32", "--epochs", "40"],
     "VAE": ["--model", "vae", "--latent-dim", "32", "--network", "conv", "--epochs", "15"],
+    "DDPM, told the class": [
+        *(
+            "--model",
+            "ddpm",
+            "--classes",
+            "--unlabelled",
+            "0.2",
+            "--width",
+            "16",
+            "--multipliers",
+            "1",
+            "2",
+            "4",
+        ),
+        *("--epochs", "20", "--schedule", "cosine"),
+    ],
 }
 NOISE = {
     "none": [],
@@ -34,7 +50,9 @@ NOISE = {
     "flips, 5 %": ["--label-flips", "0.05"],
     "instance noise, .2, fading": ["--instance-noise", "0.2"],
 }
-LABEL_NOISE = {name: [*DCGAN, "--epochs", "10", *flags] for name, flags in NOISE.items()}
+LABEL_NOISE = {
+    name: ["--model", "gan", "--filters", "16", "--epochs", "8", *flags] for name, flags in NOISE.items()
+}
 STUDIES = {"family": FAMILY, "label-noise": LABEL_NOISE}
 MEASURES = ("frechet", "precision", "recall", "coverage")
 
