@@ -266,6 +266,10 @@ def test_parts_round_trip():
 # --- predictions and weightings -----------------------------------------------------------------
 
 
+def tensors(*arrays):
+    return tuple(ops.convert_to_tensor(np.asarray(a, "float32")) for a in arrays)
+
+
 @pytest.fixture
 def mixture():
     """Clean pictures, noise and a few points of a variance-preserving process."""
@@ -273,7 +277,7 @@ def mixture():
     clean, noise = (rng.normal(size=(6, 4, 4, 1)).astype("float32") for _ in range(2))
     point = diffusion.Linear().at(np.array([0, 10, 130, 259, 600, 990], "int32"))
     alpha, sigma = (to_numpy(part)[:, None, None, None] for part in point[1:])
-    return clean, noise, alpha, sigma
+    return tensors(clean, noise, alpha, sigma)
 
 
 @pytest.mark.parametrize("kind", predictions.PREDICTIONS.values())
@@ -282,7 +286,9 @@ def test_predictions_are_inverted(kind, mixture):
     x = alpha * clean + sigma * noise
     target = kind().target(clean, noise, alpha, sigma)
     back = to_numpy(kind().clean(target, x, alpha, sigma))
-    np.testing.assert_allclose(back, clean, atol=2e-4)  # an epsilon at t = 990 is divided by alpha = .007
+    np.testing.assert_allclose(
+        back, to_numpy(clean), atol=2e-4
+    )  # an epsilon at t = 990 is divided by alpha = .007
 
 
 @pytest.mark.parametrize("kind", predictions.PREDICTIONS.values())
@@ -290,7 +296,7 @@ def test_gain_is_the_ratio_of_errors(kind, mixture):
     clean, noise, alpha, sigma = mixture
     x = alpha * clean + sigma * noise
     prediction = kind()
-    target = to_numpy(prediction.target(clean, noise, alpha, sigma))
+    target = prediction.target(clean, noise, alpha, sigma)
     wrong = to_numpy(prediction.clean(target + 0.1, x, alpha, sigma)) - to_numpy(
         prediction.clean(target, x, alpha, sigma)
     )
@@ -300,7 +306,7 @@ def test_gain_is_the_ratio_of_errors(kind, mixture):
 
 def test_gains_are_those_of_the_literature(mixture):
     _, _, alpha, sigma = mixture
-    ratio = (alpha / sigma) ** 2
+    ratio = to_numpy((alpha / sigma) ** 2)
     np.testing.assert_allclose(to_numpy(diffusion.Epsilon().gain(alpha, sigma)), ratio, rtol=1e-5)
     np.testing.assert_allclose(to_numpy(diffusion.V().gain(alpha, sigma)), ratio + 1, rtol=1e-5)
 
@@ -312,35 +318,35 @@ def test_edm_preconditioning():
         (1.0, 0.2, 0.4472135955, 0.8944271910, 5),
         (80.0, 3.9060974e-05, 0.4999902347, 0.0124997559, 4.00015625),
     ):
-        sigma = np.float32(sigma)
+        (sigma, one) = tensors(sigma, 1.0)
         found = [float(c) for c in kind.coefficients(sigma)]
         np.testing.assert_allclose(found, [skip, out, inside], rtol=1e-5)
         # the published weight of the clean picture's error is 1 / c_out^2: plain squared error of F
-        np.testing.assert_allclose(float(kind.gain(np.float32(1.0), sigma)), weight, rtol=1e-5)
-        np.testing.assert_allclose(inside**2 * (sigma**2 + 0.25), 1, rtol=1e-5)
+        np.testing.assert_allclose(float(kind.gain(one, sigma)), weight, rtol=1e-5)
+        np.testing.assert_allclose(inside**2 * (float(sigma) ** 2 + 0.25), 1, rtol=1e-5)
     time = float(diffusion.EDM().network_time(np.float32(0.5)))
     np.testing.assert_allclose(time, 1000 * -0.1732867951, rtol=1e-5)
 
 
 def test_min_snr_weights_of_the_three_predictions(mixture):
     _, _, alpha, sigma = mixture
-    ratio = (alpha / sigma) ** 2
+    ratio = to_numpy((alpha / sigma) ** 2)
     clipped = np.minimum(ratio, 5.0)
     weights = {
-        kind.name: to_numpy(diffusion.MinSNR(5.0)(ratio, kind().gain(alpha, sigma)))
+        kind.name: to_numpy(diffusion.MinSNR(5.0)(snr(alpha, sigma), kind().gain(alpha, sigma)))
         for kind in (diffusion.Epsilon, diffusion.Clean, diffusion.V)
     }
     np.testing.assert_allclose(weights["epsilon"], clipped / ratio, rtol=1e-4)
     np.testing.assert_allclose(weights["x0"], clipped, rtol=1e-4)
     np.testing.assert_allclose(weights["v"], clipped / (ratio + 1), rtol=1e-4)
-    p2 = to_numpy(diffusion.P2(gamma=0.5, k=1.0)(ratio, diffusion.Epsilon().gain(alpha, sigma)))
+    p2 = to_numpy(diffusion.P2(gamma=0.5, k=1.0)(snr(alpha, sigma), diffusion.Epsilon().gain(alpha, sigma)))
     np.testing.assert_allclose(p2, (1 + ratio) ** -0.5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("weighting", ["min-snr", "p2"])
 def test_weighted_losses_of_one_estimate_agree_in_every_prediction(weighting, mixture):
     clean, noise, alpha, sigma = mixture
-    x, guess = alpha * clean + sigma * noise, clean + np.float32(0.1)
+    x, guess = alpha * clean + sigma * noise, clean + 0.1
     made_up = (x - alpha * guess) / sigma
     losses = []
     for kind in (diffusion.Epsilon, diffusion.Clean, diffusion.V):
@@ -470,7 +476,7 @@ def test_variance_of_ddpm_over_all_steps(variance, expected):
     """Of data of variance 0.25, 1 and 0.01. Example 0 starts from 1 without noise, example i + 1 from 0 with
     noise in step i alone: the squares of where they end sum to the variance."""
     schedule = diffusion.Linear()
-    deviation = np.sqrt(np.array([0.25, 1.0, 0.01], "float32"))
+    (deviation,) = tensors(np.sqrt([0.25, 1.0, 0.01]))
     places = ops.broadcast_to(ops.reshape(ops.arange(1001), (-1, 1)), (1001, 3))
     ends = through(
         diffusion.Ancestral(variance),
@@ -608,12 +614,12 @@ def test_prior_term():
 def test_discretized_gaussian_sums_to_one():
     levels = np.linspace(-1, 1, 256, dtype="float32")
     for mean, deviation in ((0.0, 0.05), (0.97, 0.02), (-1.2, 0.3), (0.3, 0.004)):
-        log = discretized_gaussian(levels, np.float32(mean), np.float32(math.log(deviation)))
+        log = discretized_gaussian(*tensors(levels, mean, math.log(deviation)))
         # floors of 1e-12 and float32 sums
         np.testing.assert_allclose(np.exp(to_numpy(log).astype("float64")).sum(), 1, atol=2e-5)
     exact = -0.5 * (0.1 / 0.05) ** 2 - math.log(0.05 * math.sqrt(2 * math.pi)) + math.log(2 / 255)
     level = levels[np.argmin(np.abs(levels - 0.1))]
-    found = float(discretized_gaussian(level, level - np.float32(0.1), np.float32(math.log(0.05))))
+    found = float(discretized_gaussian(*tensors(level, level - 0.1, math.log(0.05))))
     np.testing.assert_allclose(found, exact, atol=5e-3)
 
 
@@ -622,7 +628,7 @@ def test_divergence_of_gaussians():
 
     p, q = stats.norm(0.3, 0.7), stats.norm(-0.2, 1.1)
     exact = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -8, 8)[0]
-    found = gaussian_kl(*(np.float32(v) for v in (0.3, 2 * math.log(0.7), -0.2, 2 * math.log(1.1))))
+    found = gaussian_kl(*tensors(0.3, 2 * math.log(0.7), -0.2, 2 * math.log(1.1)))
     np.testing.assert_allclose(float(found), exact, rtol=1e-5)
 
 
@@ -641,10 +647,10 @@ def test_bound_of_gaussian_data_reaches_its_closed_form():
     """For N(0, 1/4) and the best estimates, in finitely many steps and in the limit of infinitely many."""
     schedule, variance, n = EvenInLogSNR(), 0.25, 1000
     rng = np.random.default_rng(0)
-    real = rng.normal(0, math.sqrt(variance), size=(1, n)).astype("float32")
+    (real,) = tensors(rng.normal(0, math.sqrt(variance), size=(1, n)))
     t = np.arange(1, 1000)[:, None]
     now, then = schedule.at(t), schedule.at(t - 1)
-    x = now.alpha * real + now.sigma * rng.normal(size=(999, n)).astype("float32")
+    x = now.alpha * real + now.sigma * tensors(rng.normal(size=(999, n)))[0]
     clean = gaussian(schedule, math.sqrt(variance))(x, t, None).clean
     terms = step_bound(x, real, clean, now, then, ops.log(posterior(now, then).small))
     total = to_numpy(terms).astype("float64").mean(axis=1).sum()

@@ -47,5 +47,5 @@ def posterior(now: Point, then: Point) -> Posterior:
         then.alpha * large / now.sigma**2,
         alpha * (then.sigma / now.sigma) ** 2,
         small,
-        ops.maximum(large, 0.0),
+        ops.relu(large),  # ops.maximum with a number makes float64 float32 on PyTorch
     )

@@ -96,8 +96,8 @@ class DDIM(Sampler):
         if self.eta == 0:
             return then.alpha * clean + then.sigma * eps, clean
         variance = self.eta**2 * posterior(now, then).small
-        kept = ops.sqrt(ops.maximum(then.sigma**2 - variance, 0.0))
-        return then.alpha * clean + kept * eps + ops.sqrt(ops.maximum(variance, 0.0)) * noise(i), clean
+        kept = ops.sqrt(ops.relu(then.sigma**2 - variance))
+        return then.alpha * clean + kept * eps + ops.sqrt(ops.relu(variance)) * noise(i), clean
 
 
 @keras.saving.register_keras_serializable("keras_gen.diffusion")
@@ -121,7 +121,7 @@ class Ancestral(Sampler):
         now, then = grid(i), grid(i + 1)
         said = estimate(x, now.t, last)
         q = posterior(now, then)
-        small = ops.maximum(q.small, 0.0)
+        small = ops.relu(q.small)
         if self.variance == "learned":
             if said.mix is None:
                 raise InputError("Expected a network that says variances. Received: one that does not.")
