@@ -193,6 +193,8 @@ class Diffusion(GenerativeModel):
 
     def loss_from(self, images, drawn: dict, labels=None, source=None, training: bool = True):
         """The loss of pictures in [-1, 1] for given times and noise (see `draw`), and its terms."""
+        images = ops.cast(images, "float32")
+        drawn = {name: ops.convert_to_tensor(value) for name, value in drawn.items()}
         point = self.schedule.at(self.schedule.time_of(drawn["uniform"]))
         now = _spread(point, 4)
         noise = drawn["noise"]
