@@ -265,11 +265,11 @@ class TestGAN:
         data = {"image": batch(digits)["image"]}
         trail = []
         for _ in range(3):
-            # the average takes in the weights that the step begins with
             trail.append([to_numpy(v.value).copy() for v in model.generator.trainable_variables])
             model.fit(data, batch_size=24, epochs=1, verbose=0, shuffle=False)
+        trail.append([to_numpy(v.value).copy() for v in model.generator.trainable_variables])
         mean = trail[0]
-        for step, weights in enumerate(trail):
+        for step, weights in enumerate(trail[1:], 1):  # after each step
             decay = min(0.5, (1 + step) / (10 + step))
             mean = [decay * m + (1 - decay) * w for m, w in zip(mean, weights, strict=True)]
         kernels = [
