@@ -1,6 +1,10 @@
 """Picture files in, picture files out."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def sources_of(names: tuple[str, ...]) -> list[Path]:
@@ -21,6 +25,25 @@ def sources_of(names: tuple[str, ...]) -> list[Path]:
         else:
             raise InputError(f"Expected an existing picture or folder. Received: {path}. Check the path.")
     return found
+
+
+def read_given(sources: list[Path], shape: tuple[int, int, int]) -> "tuple[np.ndarray, list[Path]]":
+    """uint8 pictures of that shape and the files they were read from; others are named and left out.
+
+    Raises:
+        InputError: The only file is no picture, or none of them is.
+    """
+    from keras_gen.data.folder import read_pictures
+    from keras_gen.errors import InputError
+
+    images, kept, bad = read_pictures(sources, shape)
+    for path, reason in bad:
+        if len(sources) == 1:
+            raise InputError(f"Expected a picture. Received: {path} ({reason}).")
+        print(f"skipped: {path} ({reason})")
+    if not kept:
+        raise InputError(f"Expected pictures. Received: {len(sources)} files, none that can be read.")
+    return images, kept
 
 
 def targets_of(sources: list[Path], where: str | None, suffix: str) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from apps._files import sources_of, targets_of
+from apps._files import read_given, sources_of, targets_of
 from apps._main import main
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
@@ -47,7 +47,6 @@ class Options:
 def work(options: Options) -> None:
     import numpy as np
 
-    from keras_gen.data.folder import read_pictures
     from keras_gen.errors import InputError
 
     for name, least in (("n", 1), ("seed", 0)):
@@ -58,13 +57,7 @@ def work(options: Options) -> None:
     sources = sources_of(options.pictures)
     targets = dict(zip(sources, targets_of(sources, options.out, "edited"), strict=True))
     model = _model(options)
-    images, kept, bad = read_pictures(sources, model.data_shape)
-    for path, reason in bad:
-        if len(sources) == 1:
-            raise InputError(f"Expected a picture. Received: {path} ({reason}).")
-        print(f"skipped: {path} ({reason})")
-    if not kept:
-        raise InputError(f"Expected pictures. Received: {len(sources)} files, none that can be read.")
+    images, kept = read_given(sources, model.data_shape)
     redraw = None if options.mask is None else _mask(Path(options.mask).expanduser(), kept, model.data_shape)
     other = None if options.towards is None else _other(options, model)
     written: list[Path] = []
@@ -169,13 +162,7 @@ def _versions(model: "Diffusion", options: Options, images: "np.ndarray", redraw
 
 
 def _other(options: Options, model: "Diffusion") -> "np.ndarray":
-    from keras_gen.data.folder import read_pictures
-    from keras_gen.errors import InputError
-
-    images, _, bad = read_pictures([Path(options.towards or "").expanduser()], model.data_shape)
-    if bad:
-        raise InputError(f"Expected a picture to go to. Received: {bad[0][0]} ({bad[0][1]}).")
-    return images[0]
+    return read_given([Path(options.towards or "").expanduser()], model.data_shape)[0][0]
 
 
 def _strip(model: "Diffusion", options: Options, image, other, target: Path) -> list[Path]:

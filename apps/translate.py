@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from apps._diffusion import multipliers_for
-from apps._files import sources_of, targets_of
+from apps._files import read_given, sources_of, targets_of
 from apps._main import main
 from apps._training import (
     TrainingOptions,
@@ -231,22 +231,14 @@ def _table(model: "Translator | Diffusion", splits: "Splits", n: int) -> dict[st
 def run(options: Apply) -> None:
     from keras_gen import load_model, plots
     from keras_gen.data import ImageData
-    from keras_gen.data.folder import read_pictures
     from keras_gen.engine import to_numpy
-    from keras_gen.errors import InputError
     from keras_gen.training import Run
 
     sources = sources_of(options.pictures)
     targets = targets_of(sources, options.out, "translated")
     model = load_model(Run.open(options.run, "translate", reading=True).model_file())
     places = dict(zip(sources, targets, strict=True))
-    images, kept, bad = read_pictures(sources, model.data_shape)
-    for path, reason in bad:
-        if len(sources) == 1:
-            raise InputError(f"Expected a picture. Received: {path} ({reason}).")
-        print(f"skipped: {path} ({reason})")
-    if not kept:
-        raise InputError(f"Expected pictures. Received: {len(sources)} files, none that can be read.")
+    images, kept = read_given(sources, model.data_shape)
     pictures = ImageData("given", images)
     for start in range(0, len(kept), 50):
         given = pictures.floats(slice(start, start + 50))

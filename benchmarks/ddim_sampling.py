@@ -13,7 +13,8 @@ import argparse
 import os
 import time
 
-from benchmarks._contest import Contestant, contest
+from benchmarks._contest import contest
+from benchmarks._diffusers import contestants, unet
 
 STEPS = 50
 SIZES = {"wide": (32, 3, 64, 16, 16), "small": (28, 1, 32, 7, 8)}
@@ -44,21 +45,10 @@ def ours(options: argparse.Namespace) -> list[float]:
 
 def theirs(options: argparse.Namespace) -> list[float]:
     import torch
-    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+    from diffusers import DDIMPipeline, DDIMScheduler
 
     side, channels, width, attention, groups = SIZES[options.network]
-    attends = [side // 2**i == attention for i in range(3)]
-    network = UNet2DModel(
-        sample_size=side,
-        in_channels=channels,
-        out_channels=channels,
-        layers_per_block=2,
-        block_out_channels=(width, 2 * width, 2 * width),
-        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
-        norm_num_groups=groups,
-        attention_head_dim=None,
-    )
+    network = unet(side, channels, width, attention, groups)
     pipeline = DDIMPipeline(network, DDIMScheduler(1000))
     pipeline.set_progress_bar_config(disable=True)
 
@@ -69,21 +59,14 @@ def theirs(options: argparse.Namespace) -> list[float]:
     return timed(draw, options)
 
 
-CONTESTANTS = {
-    "keras_gen on tensorflow": Contestant(ours, "tensorflow"),
-    "keras_gen on jax": Contestant(ours, "jax"),
-    "keras_gen on torch": Contestant(ours, "torch"),
-    "diffusers on PyTorch": Contestant(theirs, "torch"),
-}
-
-
 def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--network", choices=list(SIZES), default="wide")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--draws", type=int, default=3, help="timed draws a round")
-    contest("benchmarks.ddim_sampling", CONTESTANTS, parser, "s", ["diffusers on PyTorch"], higher=False)
+    runners = contestants(ours, theirs)
+    contest("benchmarks.ddim_sampling", runners, parser, "s", ["diffusers on PyTorch"], higher=False)
 
 
 if __name__ == "__main__":

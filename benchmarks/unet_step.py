@@ -14,7 +14,8 @@ import argparse
 import os
 import time
 
-from benchmarks._contest import Contestant, contest
+from benchmarks._contest import contest
+from benchmarks._diffusers import contestants, unet
 
 SIDE, CHANNELS, RATE = 32, 3, 2e-4
 WARM = 2
@@ -56,19 +57,9 @@ def ours(options: argparse.Namespace) -> list[float]:
 
 def theirs(options: argparse.Namespace) -> list[float]:
     import torch
-    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers import DDPMScheduler
 
-    network = UNet2DModel(
-        sample_size=SIDE,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
-        layers_per_block=2,
-        block_out_channels=(64, 128, 128),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=16,
-        attention_head_dim=None,
-    )
+    network = unet(SIDE, CHANNELS, 64, 16, 16)
     assert sum(p.numel() for p in network.parameters()) == 6_472_195
     scheduler = DDPMScheduler(1000)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
@@ -89,21 +80,14 @@ def theirs(options: argparse.Namespace) -> list[float]:
     return timed(step, options)
 
 
-CONTESTANTS = {
-    "keras_gen on tensorflow": Contestant(ours, "tensorflow"),
-    "keras_gen on jax": Contestant(ours, "jax"),
-    "keras_gen on torch": Contestant(ours, "torch"),
-    "diffusers on PyTorch": Contestant(theirs, "torch"),
-}
-
-
 def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--steps", type=int, default=6, help="timed steps a round")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--bfloat16", action="store_true")
-    contest("benchmarks.unet_step", CONTESTANTS, parser, "pictures/s", ["diffusers on PyTorch"], higher=True)
+    runners = contestants(ours, theirs)
+    contest("benchmarks.unet_step", runners, parser, "pictures/s", ["diffusers on PyTorch"], higher=True)
 
 
 if __name__ == "__main__":

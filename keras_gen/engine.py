@@ -381,6 +381,14 @@ def _apply(optimizer, gradients, variables) -> None:
         optimizer.apply(gradients, variables)
 
 
+def average_of(model: keras.Model) -> keras.Model:
+    """A copy of the model for its moving average: the same weights, none of them trainable."""
+    average = keras.models.clone_model(model)
+    average.set_weights(model.get_weights())
+    average.trainable = False
+    return average
+
+
 def move_average(average: keras.Model, model: keras.Model, decay) -> None:
     """Each of the average's weights to `decay` of itself and 1 - decay of the model's."""
     pairs = list(zip(average.weights, model.weights, strict=True))

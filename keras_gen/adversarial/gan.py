@@ -8,7 +8,7 @@ from keras_gen.adversarial import losses
 from keras_gen.adversarial.losses import AdversarialLoss
 from keras_gen.adversarial.noise import InstanceNoise, LabelNoise
 from keras_gen.adversarial.penalties import SlopePenalty
-from keras_gen.engine import GenerativeModel, Update, move_average, normal, seeded
+from keras_gen.engine import GenerativeModel, Update, average_of, move_average, normal, seeded
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
 
@@ -78,9 +78,7 @@ class GAN(GenerativeModel):
         self.noise = keras.random.SeedGenerator(seed)
         self.average = None
         if ema:
-            self.average = keras.models.clone_model(generator)
-            self.average.set_weights(generator.get_weights())
-            self.average.trainable = False
+            self.average = average_of(generator)
         self.built = True
 
     def _check_networks(self) -> None:

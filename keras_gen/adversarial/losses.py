@@ -8,11 +8,11 @@ least squares is what a target of t gives, and means something for the others to
 import keras
 from keras import ops
 
-from keras_gen.errors import InputError
+from keras_gen.parts import Part, named
 
 
-class AdversarialLoss:
-    """Base: a name, and a configuration that round-trips. Scores d are (n,) float32, unbounded."""
+class AdversarialLoss(Part):
+    """Base. Scores d are (n,) float32, unbounded."""
 
     name: str
 
@@ -33,13 +33,6 @@ class AdversarialLoss:
         of_real = real_label * self.real(real) + (1.0 - real_label) * self.fake(real)
         of_fake = fake_label * self.real(fake) + (1.0 - fake_label) * self.fake(fake)
         return ops.mean(of_real) + ops.mean(of_fake)
-
-    def get_config(self) -> dict:
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict):
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("keras_gen.adversarial")
@@ -121,8 +114,4 @@ LOSSES = {loss.name: loss for loss in (NonSaturating, Minimax, LeastSquares, Hin
 
 def get(loss: str | AdversarialLoss) -> AdversarialLoss:
     """A loss, or the one of that name."""
-    if isinstance(loss, AdversarialLoss):
-        return loss
-    if loss not in LOSSES:
-        raise InputError(f"Expected a loss of {', '.join(LOSSES)}. Received: {loss!r}.")
-    return LOSSES[loss]()
+    return named(loss, LOSSES, AdversarialLoss, "a loss")

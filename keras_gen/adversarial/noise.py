@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_gen.errors import InputError
+from keras_gen.parts import Part
 
 
 @keras.saving.register_keras_serializable("keras_gen.adversarial")
-class LabelNoise:
+class LabelNoise(Part):
     """What the discriminator is told, instead of the truth.
 
     Args:
@@ -46,21 +47,9 @@ class LabelNoise:
         flipped = keras.random.uniform((n,), dtype="float32", seed=generator) < self.flip
         return ops.where(flipped, 1.0 - label, label)
 
-    def get_config(self) -> dict:
-        return {
-            "smoothing": self.smoothing,
-            "two_sided": self.two_sided,
-            "random": self.random,
-            "flip": self.flip,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict):
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable("keras_gen.adversarial")
-class InstanceNoise:
+class InstanceNoise(Part):
     """Gaussian noise on real and made pictures alike, falling linearly to nothing.
 
     With it the two distributions overlap from the start (Sonderby et al. 2017, arXiv:1610.04490; Arjovsky &
@@ -82,10 +71,3 @@ class InstanceNoise:
     def sigma_at(self, step):
         """The standard deviation after so many steps."""
         return self.sigma * ops.maximum(0.0, 1.0 - ops.cast(step, "float32") / self.steps)
-
-    def get_config(self) -> dict:
-        return {"sigma": self.sigma, "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config: dict):
-        return cls(**config)

@@ -7,9 +7,10 @@ from keras import ops
 
 from keras_gen.engine import grad
 from keras_gen.errors import InputError
+from keras_gen.parts import Part
 
 
-class SlopePenalty:
+class SlopePenalty(Part):
     """Base: a weight, and a cost of how the score rises around real and made pictures."""
 
     def __init__(self, weight: float):
@@ -28,13 +29,6 @@ class SlopePenalty:
         """
         raise NotImplementedError
 
-    def get_config(self) -> dict:
-        return {"weight": self.weight}
-
-    @classmethod
-    def from_config(cls, config: dict):
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable("keras_gen.adversarial")
 class GradientPenalty(SlopePenalty):
@@ -51,9 +45,6 @@ class GradientPenalty(SlopePenalty):
         mix = ops.reshape(mix, (-1, *[1] * (len(real.shape) - 1)))
         norm = ops.sqrt(squared_slope(score, mix * real + (1.0 - mix) * fake) + 1e-12)
         return self.weight * ops.mean((norm - self.centre) ** 2)
-
-    def get_config(self):
-        return {**super().get_config(), "centre": self.centre}
 
 
 @keras.saving.register_keras_serializable("keras_gen.adversarial")

@@ -4,17 +4,16 @@ A penalty is called with the encoding function, its input, the codes it gave (fl
 seed generator, and returns one number: a mean over the batch of a sum over the code, times `weight`.
 """
 
-import inspect
-
 import keras
 from keras import layers, ops
 
 from keras_gen.engine import grad
 from keras_gen.errors import InputError
+from keras_gen.parts import Part
 
 
-class Penalty:
-    """Base: a serialisable function. Constructor arguments are attributes of the same name."""
+class Penalty(Part):
+    """Base."""
 
     weight: float
 
@@ -23,13 +22,6 @@ class Penalty:
 
     def check(self, encoder: keras.Model) -> None:
         """Raise an `InputError` if `encoder` is none that this penalty can be used with."""
-
-    def get_config(self) -> dict:
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
 
 
 def _checked_weight(weight: float) -> float:

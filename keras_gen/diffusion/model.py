@@ -19,7 +19,7 @@ from keras_gen.diffusion.process import Point, posterior, snr
 from keras_gen.diffusion.samplers import Estimate, Sampler
 from keras_gen.diffusion.schedules import Discrete, Schedule
 from keras_gen.diffusion.weightings import Weighting
-from keras_gen.engine import GenerativeModel, Update, compiled, move_average, to_numpy
+from keras_gen.engine import GenerativeModel, Update, average_of, compiled, move_average, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
 
@@ -121,9 +121,7 @@ class Diffusion(GenerativeModel):
         )
         self.average = None
         if ema:
-            self.average = keras.models.clone_model(network)
-            self.average.set_weights(network.get_weights())
-            self.average.trainable = False
+            self.average = average_of(network)
         self.built = True
 
     def _check(self, outputs: int) -> None:
@@ -350,10 +348,8 @@ class Diffusion(GenerativeModel):
             guidance,
             sampler,
             source,
-            None,
-            None,
-            watch,
-            every,
+            watch=watch,
+            every=every,
         )
 
     def sample_from(

@@ -43,12 +43,10 @@ class Sampler(Part):
 
     Attributes:
         memory: How many tensors like x it carries from step to step, beside x and the last clean estimate.
-        evaluations: Of the network in a step; one less in all where the last step takes fewer.
     """
 
     name: str
     memory = 0
-    evaluations = 1
 
     def step(self, estimate: Estimator, state: tuple, i, first, grid: Grid, noise: Noise) -> tuple:
         """From grid point i to i + 1.
@@ -137,7 +135,6 @@ class Heun(Sampler):
     """The trapezoidal rule on the probability flow (Karras et al. 2022, algorithm 1), Euler's at the end."""
 
     name = "heun"
-    evaluations = 2
 
     def step(self, estimate, state, i, first, grid, noise):
         x, last = state
@@ -164,12 +161,20 @@ def _exponential_step(x, clean, now: Point, then: Point, h):
     return then.sigma / now.sigma * x - then.alpha * ops.expm1(-h) * clean
 
 
+def _second_order_step(x, clean, last, earlier: Point, now: Point, then: Point, begins):
+    """A step of DPM-Solver++(2M): the estimate extrapolated along lambda; of order 1 where it `begins`.
+
+    So is the step to the clean picture: nothing is extrapolated over an infinite h.
+    """
+    h, before = _half_log_snr_step(now, then), _half_log_snr_step(earlier, now)
+    plain = ops.logical_or(begins, ops.logical_or(then.sigma == 0, before == 0))
+    ratio = ops.where(plain, 0.0, h / ops.where(plain, 1.0, before))
+    return _exponential_step(x, clean + 0.5 * ratio * (clean - last), now, then, h)
+
+
 @keras.saving.register_keras_serializable("keras_gen.diffusion")
 class DPMSolverPP(Sampler):
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2). Of order 1 it is DDIM.
-
-    The last step, to the clean picture, is of order 1: nothing is extrapolated over an infinite h.
-    """
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2). Of order 1 it is DDIM."""
 
     name = "dpm-solver++"
 
@@ -182,15 +187,10 @@ class DPMSolverPP(Sampler):
         x, last = state
         now, then = grid(i), grid(i + 1)
         clean = estimate(x, now.t, last).clean
-        h = _half_log_snr_step(now, then)
-        used = clean
-        if self.order == 2:
-            # the step before the first is this one: its difference counts for nothing
-            before = _half_log_snr_step(grid(ops.maximum(i - 1, 0)), now)
-            plain = ops.logical_or(i == first, ops.logical_or(then.sigma == 0, before == 0))
-            ratio = ops.where(plain, 0.0, h / ops.where(plain, 1.0, before))
-            used = clean + 0.5 * ratio * (clean - last)
-        return _exponential_step(x, used, now, then, h), clean
+        if self.order == 1:
+            return _exponential_step(x, clean, now, then, _half_log_snr_step(now, then)), clean
+        earlier = grid(ops.maximum(i - 1, 0))
+        return _second_order_step(x, clean, last, earlier, now, then, i == first), clean
 
 
 def _phi(x):
@@ -234,11 +234,7 @@ class UniPC(Sampler):
             x,
             self._correct(corrected, last, older, clean, earlier, now, h, before, rough),
         )
-        h = _half_log_snr_step(now, then)
-        before = _half_log_snr_step(earlier, now)
-        plain = ops.logical_or(begins, ops.logical_or(then.sigma == 0, before == 0))
-        ratio = ops.where(plain, 0.0, h / ops.where(plain, 1.0, before))
-        moved = _exponential_step(x, clean + 0.5 * ratio * (clean - last), now, then, h)
+        moved = _second_order_step(x, clean, last, earlier, now, then, begins)
         return moved, clean, x, last
 
     @staticmethod

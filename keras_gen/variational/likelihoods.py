@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_gen.errors import InputError
 from keras_gen.images import to_unit
+from keras_gen.parts import Part, named
 
 
 def _flat(x):
@@ -19,8 +20,8 @@ def _flat(x):
     return ops.reshape(ops.cast(x, "float32"), (-1, math.prod(x.shape[1:])))
 
 
-class Likelihood:
-    """What the two below share: a name, and a configuration that round-trips."""
+class Likelihood(Part):
+    """What the two below share."""
 
     name: str
     parameters: int
@@ -34,13 +35,6 @@ class Likelihood:
     def output_for(self, mean: np.ndarray) -> np.ndarray:
         """A decoder output that has about this mean."""
         raise NotImplementedError
-
-    def get_config(self) -> dict:
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict):
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -117,19 +111,12 @@ class Gaussian(Likelihood):
         # a learned scale starts at 1, wide enough for any data in [-1, 1]
         return mean if self.scale is not None else np.concatenate([mean, 0 * mean], axis=-1)
 
-    def get_config(self) -> dict:
-        return {"scale": self.scale, "smallest": self.smallest}
 
-
-_BY_NAME = {cls.name: cls for cls in (Bernoulli, Gaussian)}
+LIKELIHOODS: dict[str, type[Likelihood]] = {cls.name: cls for cls in (Bernoulli, Gaussian)}
 
 
 def get(likelihood: "str | dict | Likelihood") -> Likelihood:
     """A likelihood by name, from its serialised form, or itself."""
     if isinstance(likelihood, dict):
         return keras.saving.deserialize_keras_object(likelihood)
-    if isinstance(likelihood, str):
-        if likelihood not in _BY_NAME:
-            raise InputError(f"Expected a likelihood of {sorted(_BY_NAME)}. Received: {likelihood!r}.")
-        return _BY_NAME[likelihood]()
-    return likelihood
+    return named(likelihood, LIKELIHOODS, Likelihood, "a likelihood")
