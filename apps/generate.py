@@ -118,6 +118,9 @@ class Options(TrainingOptions):
     """Diffusion: of that attention."""
     dropout: float = 0.0
     """Diffusion: in every block."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Diffusion: of the network's arithmetic in training; bfloat16 is faster on processors and GPUs made for
+    it, many times slower elsewhere. Weights, losses and what is saved stay float32."""
     sampler: Literal["ddim", "ddpm", "heun", "dpm-solver++", "unipc"] | None = None
     """Diffusion: how pictures are drawn; default by model: dpm-solver++; heun for flow-matching."""
     steps: int = 20
@@ -155,7 +158,7 @@ def work(options: Options) -> None:
     epochs = default_epochs(options, len(training))
     options = replace(options, epochs=epochs)
     keras.utils.set_random_seed(options.seed)
-    model = family.build(options, splits)
+    model = _built(family, options, splits)
     family.compiled(model, options, epochs, len(training))
     every = family.quality_every(options, epochs) if options.quality_every is None else options.quality_every
     quality = _measured_in(options, splits, every)
@@ -179,6 +182,22 @@ def work(options: Options) -> None:
     watching += family.watchers(run, training, measured)
     train_model("generate", model, training, held_out, run, epochs, watching)
     finish(run, model, splits, held_out, options, family)
+
+
+def _built(family: "ModuleType", options: Options, splits: "Splits") -> "GenerativeModel":
+    import keras
+
+    from keras_gen.errors import InputError
+
+    if options.precision == "float32":
+        return family.build(options, splits)
+    if options.model not in ("ddpm", "flow-matching"):
+        raise InputError(f"Expected --precision float32 for --model {options.model}. Received: bfloat16.")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        return family.build(options, splits)
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def _family(options: Options) -> "ModuleType":

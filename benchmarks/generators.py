@@ -27,20 +27,8 @@ FAMILY = {
     "WGAN-GP": ["--model", "wgan-gp", "--filters", "32", "--epochs", "40"],
     "VAE": ["--model", "vae", "--latent-dim", "32", "--network", "conv", "--epochs", "15"],
     "DDPM, told the class": [
-        *(
-            "--model",
-            "ddpm",
-            "--classes",
-            "--unlabelled",
-            "0.2",
-            "--width",
-            "16",
-            "--multipliers",
-            "1",
-            "2",
-            "4",
-        ),
-        *("--epochs", "20", "--schedule", "cosine"),
+        *["--model", "ddpm", "--classes", "--unlabelled", "0.2", "--epochs", "8", "--schedule", "cosine"],
+        *["--width", "16", "--multipliers", "1", "2", "4"],
     ],
 }
 NOISE = {
@@ -112,6 +100,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--variants", nargs="+", help="some of them")
     parser.add_argument("--epochs", type=int, help="other than the study's, to try it")
+    parser.add_argument("--bfloat16", action="store_true", help="diffusion: train in bfloat16")
     parser.add_argument("--out", type=Path, help="default: runs/STUDY-DATA")
     options = parser.parse_args()
     out = options.out or Path("runs") / f"{options.study}-{options.data}"
@@ -123,6 +112,8 @@ def main() -> None:
         found, curves[name], seconds = [], [], []
         if options.epochs:
             flags = [*flags, "--epochs", str(options.epochs)]
+        if options.bfloat16 and "ddpm" in flags:
+            flags = [*flags, "--precision", "bfloat16"]
         for seed in range(options.seeds):
             folder = out / f"{''.join(c if c.isalnum() else '-' for c in name)}-{seed}"
             trained(folder, flags, options.data, seed)

@@ -26,8 +26,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 def load_model(path):
     """Load a `.keras` file of any model of the suite, written on any backend.
 
-    Like `keras.models.load_model(path, compile=False)`, with every class of the suite known to Keras.
+    Like `keras.models.load_model(path, compile=False)`, with every class of the suite known to Keras, and
+    in float32 also if training computed in bfloat16: what is made is the same on every machine.
     """
+    import json
+
     import keras
 
     import keras_gen.adversarial
@@ -38,4 +41,12 @@ def load_model(path):
     import keras_gen.semisupervised
     import keras_gen.variational  # noqa: F401 - registers their classes
 
-    return keras.models.load_model(path, compile=False)
+    model = keras.models.load_model(path, compile=False)
+    config = json.dumps(keras.saving.serialize_keras_object(model))
+    if '"mixed_bfloat16"' not in config:
+        return model
+    plain = json.loads(config.replace('"mixed_bfloat16"', '"float32"'))
+    copy = keras.saving.deserialize_keras_object(plain)
+    for variable, trained in zip(copy.variables, model.variables, strict=True):
+        variable.assign(trained)
+    return copy

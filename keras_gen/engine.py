@@ -457,6 +457,24 @@ def grad(f: Callable, argnums: int = 0) -> Callable:
     return {"tensorflow": gradient_tensorflow, "torch": gradient_torch, "jax": gradient_jax}[BACKEND]
 
 
+def fused(function: Callable) -> Callable:
+    """Decorator for elementwise arithmetic inside a training step: one pass through memory.
+
+    On TensorFlow it is compiled by XLA, which is slow at convolutions and reductions on processors but
+    joins everything elementwise; on JAX it is part of a compiled program anyway.
+    """
+    return tf.function(function, jit_compile=True, autograph=False) if BACKEND == "tensorflow" else function
+
+
+def own_group_norm(x, groups: int, gamma, beta, epsilon: float, silu: bool):
+    """Group normalisation by the backend's own kernel where that is faster than our formula; else None."""
+    if BACKEND != "torch":
+        return None
+    functional = torch.nn.functional
+    made = functional.group_norm(x.permute(0, 3, 1, 2).float(), groups, gamma, beta, epsilon)
+    return (functional.silu(made) if silu else made).permute(0, 2, 3, 1).to(x.dtype)
+
+
 def compiled(method: Callable) -> Callable:
     """Decorator: run a model's method for inference as one program, compiled where that pays.
 

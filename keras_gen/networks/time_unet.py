@@ -61,19 +61,19 @@ def time_unet(
         embedded = layers.Add()([embedded, layers.Embedding(classes, 4 * width)(label)])
     embedded = layers.Activation("silu")(embedded)
 
-    def normalised(x):
+    def normalised(x, silu: bool = True):
         channels = x.shape[-1]  # at least 4 of them in a group
         groups = max(g for g in range(1, min(GROUPS, channels // 4) + 1) if channels % g == 0)
-        return GroupNorm(groups)(x)
+        return GroupNorm(groups, silu=silu)(x)
 
     def conv(channels: int, kernel: int = 3, **kwargs):
         return layers.Conv2D(channels, kernel, padding="same", **kwargs)
 
     def block(x, channels: int):
-        inner = conv(channels)(layers.Activation("silu")(normalised(x)))
+        inner = conv(channels)(normalised(x))
         shift = layers.Dense(channels)(embedded)
         inner = layers.Add()([inner, layers.Reshape((1, 1, channels))(shift)])
-        inner = layers.Activation("silu")(normalised(inner))
+        inner = normalised(inner)
         if dropout:
             inner = layers.Dropout(dropout)(inner)
         inner = conv(channels, kernel_initializer="zeros")(inner)
@@ -82,7 +82,7 @@ def time_unet(
         return layers.Add()([x, inner])
 
     def attended(x):
-        return layers.Add()([x, SpatialAttention(heads)(normalised(x))])
+        return layers.Add()([x, SpatialAttention(heads)(normalised(x, silu=False))])
 
     x = image
     if below or right:
@@ -106,7 +106,7 @@ def time_unet(
                 x = attended(x)
         if scale:
             x = conv(x.shape[-1])(layers.UpSampling2D(2)(x))
-    x = layers.Activation("silu")(normalised(x))
+    x = normalised(x)
     # the last convolution keeps float32, as schedules and losses do
     x = conv(outputs or shape[2], kernel_initializer="zeros", dtype="float32")(x)
     if below or right:
