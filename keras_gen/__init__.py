@@ -38,6 +38,7 @@ def load_model(path):
     import keras_gen.autoencoders
     import keras_gen.diffusion
     import keras_gen.hashing
+    import keras_gen.latent
     import keras_gen.semisupervised
     import keras_gen.variational  # noqa: F401 - registers their classes
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_gen.data.arrays import allocate, fit
+from keras_gen.data.captions import as_captions
 from keras_gen.data.folder import DEFAULT_SIZE, read_picture
 from keras_gen.errors import InputError
 
-BUILT_IN = ("digits",)
+BUILT_IN = ("digits", "shapes")
 
 
 def prepared() -> list[str]:
@@ -46,7 +47,7 @@ def licence(name: str) -> str:
 
 
 def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]:
-    """Yield `(split, images, labels, classes)` for the train and, where there is one, test split.
+    """Yield `(split, images, labels, captions, classes)` for the train and, where there is one, test split.
 
     `name` is a TFDS name (`mnist`, `cifar10:3.*`) or the folder of a prepared dataset.
 
@@ -63,6 +64,7 @@ def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]
     builder = _builder(name)
     image_key, image_feature = _image_feature(builder, name)
     label_key, classes = _label(builder)
+    text_key = _text(builder)
     splits = {"train": "train"}
     if "train" not in builder.info.splits:
         splits = {"train": next(iter(builder.info.splits))}
@@ -75,7 +77,8 @@ def read_tfds(name: str, size: int | None, limit: int | None) -> Iterator[tuple]
     for role, split in splits.items():
         n = builder.info.splits[split].num_examples
         n = min(n, limit or n)
-        yield role, *_read(builder, f"{split}[:{n}]", n, image_key, label_key, size, grey), classes
+        keys = (image_key, label_key, text_key)
+        yield role, *_read(builder, f"{split}[:{n}]", n, keys, size, grey), classes
 
 
 def _builder(name: str):
@@ -143,7 +146,21 @@ def _label(builder):
     return None, None
 
 
-def _read(builder, split, n, image_key, label_key, size, grey):
+TEXTS = ("text", "texts", "caption", "captions")
+
+
+def _text(builder):
+    """The feature with texts, one or a sequence of them."""
+    import tensorflow_datasets as tfds
+
+    for key, feature in builder.info.features.items():
+        inner = getattr(feature, "feature", feature)
+        if key in TEXTS and isinstance(inner, tfds.features.Text):
+            return key
+    return None
+
+
+def _read(builder, split, n, keys, size, grey):
     import tensorflow_datasets as tfds
 
     def decode(encoded: bytes) -> np.ndarray:
@@ -153,10 +170,14 @@ def _read(builder, split, n, image_key, label_key, size, grey):
         pixels = np.asarray(picture if grey else picture.convert("RGB"))
         return pixels[..., None] if grey else pixels
 
+    image_key, label_key, text_key = keys
     # Pillow decodes what folders hold in the same way, any size and mode; the order is that on disk
     decoders = {image_key: tfds.decode.SkipDecoding()}
-    dataset = builder.as_dataset(split=split, decoders=decoders).batch(1024).prefetch(2)
+    dataset = builder.as_dataset(split=split, decoders=decoders)
+    # of texts some examples have more than others
+    dataset = (dataset.ragged_batch if text_key else dataset.batch)(1024).prefetch(2)
     images, labels, start = None, np.empty(n, "int32") if label_key else None, 0
+    texts: list[tuple[str, ...]] = []
     with ThreadPoolExecutor() as pool:
         for batch in tfds.as_numpy(dataset):
             encoded = batch[image_key]
@@ -169,4 +190,10 @@ def _read(builder, split, n, image_key, label_key, size, grey):
                 start += 1
             if labels is not None:
                 labels[start - len(encoded) : start] = batch[label_key]
-    return images, labels
+            if text_key is not None:
+                texts += [_texts(said) for said in batch[text_key]]
+    return images, labels, as_captions(texts) if text_key else None
+
+
+def _texts(said) -> tuple[str, ...]:
+    return tuple(text.decode() for text in np.atleast_1d(said).tolist() if text)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from keras_gen.data import captions as captions_of
 from keras_gen.data.arrays import checked_images, resized
 from keras_gen.data.datasets import licence, read_tfds
 from keras_gen.data.examples import Examples
@@ -34,6 +35,7 @@ class ImageData(Examples):
         classes: The labels' names, or None.
         licence: Origin and licence, where known.
         files: (n,) strings, each picture's path within the folder it was read from, or None.
+        captions: (n,) tuples of strings, each picture's texts, perhaps none; or None.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ImageData(Examples):
     classes: tuple[str, ...] | None = None
     licence: str = ""
     files: np.ndarray | None = None
+    captions: np.ndarray | None = None
 
     key = "image"
     field = "images"
@@ -59,7 +62,8 @@ class ImageData(Examples):
 
     def select(self, indices) -> "ImageData":
         files = None if self.files is None else self.files[indices]
-        return replace(super().select(indices), files=files)
+        captions = None if self.captions is None else self.captions[indices]
+        return replace(super().select(indices), files=files, captions=captions)
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ def load(
     """Read data.
 
     Args:
-        name: `digits` (built in: 1,797 handwritten digits of 8x8, grey), a folder of pictures, an
-            .npz or .npy file, the folder of a prepared TFDS dataset, or a TFDS name.
+        name: `digits` (built in: 1,797 handwritten digits of 8x8, grey), `shapes` (built in: captioned
+            scenes drawn at 32x32, see `keras_gen.shapes`), a folder of pictures, perhaps with a
+            `metadata.jsonl`, an .npz or .npy file, the folder of a prepared TFDS dataset, or a TFDS name.
         image_size: Pixels a side; pictures are cut to their central square. Default: as they are,
             or 64 where they differ in size.
         limit: At most so many pictures in each split.
@@ -95,9 +100,15 @@ def load(
     path = Path(name).expanduser()
     if name == "digits" and not path.exists():
         splits = _digits()
+    elif name == "shapes" and not path.exists():
+        splits = _shapes(image_size, limit, seed)
     elif path.is_dir() and not any(path.glob("dataset_info.json")):
         images, labels, classes, files = read_folder(path, image_size, limit, seed)
-        splits = held_out(ImageData(name, images, labels, classes, files=files), seed)
+        captions = None
+        if (path / captions_of.NAME).exists():
+            captions, told, kinds = captions_of.read_metadata(path, files)
+            labels, classes = told, kinds  # folders are places then, not classes
+        splits = held_out(ImageData(name, images, labels, classes, files=files, captions=captions), seed)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
         splits = from_arrays(path, read_arrays(path), seed, _pictures)
     elif path.is_dir() or not ("/" in name or path.suffix):
@@ -133,6 +144,34 @@ def _digits() -> Splits:
     )
     # the split does not depend on the user's seed: numbers on it are comparable
     return held_out(data, seed=0, fraction=0.2)
+
+
+SHAPES = (40_000, 2_000)
+"""Scenes to train on, and held out."""
+
+
+def _shapes(image_size: int | None, limit: int | None, seed: int) -> Splits[ImageData]:
+    from keras_gen.shapes.dataset import examples
+    from keras_gen.shapes.scene import SIDE
+
+    side = image_size or SIDE
+    parts = []
+    for split, most in zip(("train", "test"), SHAPES, strict=True):
+        n = min(limit or most, most)
+        images, said = np.empty((n, side, side, 3), "uint8"), []
+        # scenes do not depend on the user's seed: numbers on them are comparable
+        for i, example in enumerate(examples(n, split, side)):
+            images[i] = example.picture
+            said.append(example.captions)
+        parts.append(
+            ImageData(
+                "shapes",
+                images,
+                licence="Scenes drawn by keras_gen itself, Apache-2.0.",
+                captions=captions_of.as_captions(said),
+            )
+        )
+    return Splits(*parts)
 
 
 def held_out(data: Kind, seed: int, fraction: float = TEST_FRACTION) -> Splits[Kind]:
@@ -229,8 +268,8 @@ def _pictures(array: np.ndarray, origin: str, labels: np.ndarray | None) -> Imag
 
 def _from_tfds(name: str, image_size: int | None, limit: int | None, seed: int) -> Splits:
     parts = {
-        role: ImageData(name, images, labels, classes, licence(name))
-        for role, images, labels, classes in read_tfds(name, image_size, limit)
+        role: ImageData(name, images, labels, classes, licence(name), captions=captions)
+        for role, images, labels, captions, classes in read_tfds(name, image_size, limit)
     }
     if "test" in parts:
         return Splits(parts["train"], parts["test"])

@@ -38,14 +38,18 @@ class Diffusion(GenerativeModel):
     (`"edm"`, `"edm"`) and flow matching (`"flow"`, `"velocity"`).
 
     Args:
-        network: [images, times (n,)], or [images, times, labels (n,)] with an entry more than `classes`, to
-            outputs of the pictures' shape; twice the channels with `learned_variance`. Beside the noisy
-            picture its images hold, in this order, the estimate of the step before (`self_condition`) and
-            the source.
+        network: [images, times (n,)], or [images, times, labels (n,)] with an entry more than `classes`, or
+            [images, times, contexts, masks] with `text`, to outputs of the pictures' shape; twice the
+            channels with `learned_variance`. Beside the noisy picture its images hold, in this order, the
+            estimate of the step before (`self_condition`) and the source.
         schedule: A `Schedule`, or `linear`, `scaled-linear`, `cosine`, `sigmoid`, `edm`, `flow`.
         prediction: A `Prediction`, or `epsilon`, `x0`, `v`, `velocity`, `edm`.
         weighting: A `Weighting`, or `simple`, `min-snr`, `p2`.
         classes: Number of classes that pictures can be asked for, or None.
+        text: Encoder of captions, trained along: tokens (n, length) int32, 0 where there is none, to
+            contexts (n, length, d) and masks (n, length), 1 where there is a token; or None. Labels of
+            pictures are then tokens (n, length) or, of several captions each, (n, captions, length), one of
+            which is drawn at every visit.
         unlabelled: Share of the examples whose label training hides, each by its own draw (classifier-free
             guidance, Ho & Salimans 2022); half of all `self_condition` estimates are hidden alike.
         source: Makes of each picture what its sampling is given beside noise (its grey values, a small
@@ -78,6 +82,7 @@ class Diffusion(GenerativeModel):
         prediction: "str | Prediction" = "epsilon",
         weighting: "str | Weighting" = "simple",
         classes: int | None = None,
+        text: keras.Model | None = None,
         unlabelled: float = 0.1,
         source: Corruption | None = None,
         self_condition: bool = False,
@@ -99,6 +104,7 @@ class Diffusion(GenerativeModel):
         self.prediction = predictions.get(prediction)
         self.weighting = weightings.get(weighting)
         self.classes = classes
+        self.text = text
         self.unlabelled = unlabelled
         self.source = source
         self.self_condition = self_condition
@@ -119,18 +125,19 @@ class Diffusion(GenerativeModel):
         self.seen = self.add_weight(
             (), initializer="zeros", dtype="float32", trainable=False, autocast=False, name="pictures_seen"
         )
-        self.average = None
-        if ema:
-            self.average = average_of(network)
+        self.average = average_of(network) if ema else None
+        self.text_average = average_of(text) if ema and text is not None else None
         self.built = True
 
     def _check(self, outputs: int) -> None:
         channels = self.data_shape[2]
         wanted = channels * (1 + self.self_condition + (self.source is not None))
-        inputs = 2 if self.classes is None else 3
+        inputs = 2 + (self.classes is not None) + 2 * (self.text is not None)
         image = self.network.inputs[0].shape
         if len(self.network.inputs) != inputs or image[-1] != wanted or image[1:3] != self.data_shape[:2]:
-            kinds = "images, times" + (" and labels" if self.classes is not None else "")
+            kinds = "images, times"
+            kinds += " and labels" if self.classes is not None else ""
+            kinds += ", contexts and masks" if self.text is not None else ""
             raise InputError(
                 f"Expected a network of {kinds} to images of one size, with {wanted} channels in for "
                 f"{channels} out. Received: one of {len(self.network.inputs)} inputs, {tuple(image[1:])} to "
@@ -146,6 +153,8 @@ class Diffusion(GenerativeModel):
                 "Expected a prediction that means something in pure noise, with zero_terminal_snr: v or x0. "
                 f"Received: {self.prediction.name}."
             )
+        if self.classes is not None and self.text is not None:
+            raise InputError("Expected classes or a text encoder. Received: both.")
         if not 0 <= self.unlabelled < 1 or self.ema < 0:
             raise InputError(
                 "Expected unlabelled of 0 to below 1 and an ema of 0 or more. "
@@ -164,7 +173,15 @@ class Diffusion(GenerativeModel):
 
     def updates(self) -> list[Update]:
         logs = ("bound",) if self.learned_variance else ()
-        return [Update("network", self._loss, self.network.trainable_variables, logs=logs)]
+        variables = self.network.trainable_variables
+        if self.text is not None:
+            variables = variables + self.text.trainable_variables
+        return [Update("network", self._loss, variables, logs=logs)]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether pictures can be asked for: of a class, or by a text."""
+        return self.classes is not None or self.text is not None
 
     def draw(self, n) -> dict:
         """What is random in the loss of n pictures: tests hand in their own."""
@@ -182,10 +199,11 @@ class Diffusion(GenerativeModel):
         images = ops.cast(batch[self.data_key], "float32")
         drawn = self.draw(ops.shape(images)[0])
         labels = None
-        if self.classes is not None:
-            labels = ops.cast(self._labels(batch), "int32")
+        if self.conditional:
+            labels = self._one_caption(ops.cast(self._labels(batch), "int32"))
             hidden = ops.logical_and(drawn["hide"] < self.unlabelled, training)
-            labels = ops.where(hidden, NOBODY, labels)
+            hidden = ops.reshape(hidden, (-1, *[1] * (len(labels.shape) - 1)))
+            labels = ops.where(hidden, self.nobody, labels)
         source = None if self.source is None else self.source(images, self.noise)
         return self.loss_from(images, drawn, labels, source, training)
 
@@ -198,11 +216,12 @@ class Diffusion(GenerativeModel):
         noise = drawn["noise"]
         x = now.alpha * images + now.sigma * noise
         last = ops.zeros_like(images)
+        told = self._told(labels, self.text, training)
         if self.self_condition:
-            guess = self._estimate(self.network, x, point, last, labels, source).clean
+            guess = self._estimate(self.network, x, point, last, told, source).clean
             keep = ops.reshape(drawn["again"] < 0.5, (-1, 1, 1, 1))
             last = ops.where(keep, ops.stop_gradient(guess), last)
-        output, mix = self._output(self.network, x, point, last, labels, source, training)
+        output, mix = self._output(self.network, x, point, last, told, source, training)
         target = self.prediction.target(images, noise, now.alpha, now.sigma)
         error = ops.mean((output - target) ** 2, axis=(1, 2, 3))
         gain = self.prediction.gain(point.alpha, point.sigma)
@@ -221,15 +240,39 @@ class Diffusion(GenerativeModel):
         if self.average is not None:
             half_life = ops.minimum(float(self.ema), EMA_RAMP * self.seen)
             move_average(self.average, self.network, 0.5 ** (n / half_life))
+            if self.text is not None:
+                move_average(self.text_average, self.text, 0.5 ** (n / half_life))
+
+    @property
+    def nobody(self) -> int:
+        """The label, or the token at every place, of a picture that nothing is said of."""
+        return NOBODY if self.text is None else 0
+
+    def _one_caption(self, labels):
+        """Of several captions (n, captions, length) one each."""
+        if len(labels.shape) < 3:
+            return labels
+        n, captions = ops.shape(labels)[0], labels.shape[1]
+        chosen = keras.random.randint((n, 1, 1), 0, captions, seed=self.noise)
+        return ops.sum(ops.where(ops.arange(captions)[None, :, None] == chosen, labels, 0), axis=1)
 
     def _labels(self, batch):
         if "label" not in batch:
-            raise InputError("Expected batches with labels, for a class-conditional model. Received: none.")
+            raise InputError("Expected batches with labels, for a conditional model. Received: none.")
         return batch["label"]
 
     # --- what the network says -----------------------------------------------------------------
 
-    def _output(self, network, x, point: Point, last, labels, source, training: bool = False):
+    def _told(self, labels, text: keras.Model | None, training: bool = False) -> list:
+        """What the network is told of labels beside picture and time; once for all steps of sampling."""
+        if labels is None:
+            return []
+        if text is not None:
+            return list(text(labels, training=training))
+        known = ops.logical_and(labels >= 0, labels < self.classes)
+        return [ops.where(known, labels, self.classes)]
+
+    def _output(self, network, x, point: Point, last, told: list, source, training: bool = False):
         """The network's output for x at a point of scalars or (n,), and its mix of variances or None."""
         n = ops.shape(x)[0]
         at = Point(*(ops.broadcast_to(part, (n,)) for part in point))
@@ -242,18 +285,16 @@ class Diffusion(GenerativeModel):
         inputs = [
             ops.concatenate(seen, axis=-1) if len(seen) > 1 else seen[0],
             self.schedule.network_time(at.t),
+            *told,
         ]
-        if self.classes is not None:
-            known = ops.logical_and(labels >= 0, labels < self.classes)
-            inputs.append(ops.where(known, labels, self.classes))
         output = ops.cast(network(inputs, training=training), "float32")
         if not self.learned_variance:
             return output, None
         output, mix = ops.split(output, 2, axis=-1)
         return output, (mix + 1.0) / 2.0
 
-    def _estimate(self, network, x, point: Point, last, labels, source, clip: bool = False) -> Estimate:
-        output, mix = self._output(network, x, point, last, labels, source)
+    def _estimate(self, network, x, point: Point, last, told: list, source, clip: bool = False) -> Estimate:
+        output, mix = self._output(network, x, point, last, told, source)
         return self._meant(output, mix, x, point, clip)
 
     def _meant(self, output, mix, x, point: Point, clip: bool) -> Estimate:
@@ -261,20 +302,30 @@ class Diffusion(GenerativeModel):
         clean = self.prediction.clean(output, x, wide.alpha, wide.sigma)
         return Estimate(ops.clip(clean, -1.0, 1.0) if clip else clean, mix)
 
-    def _estimator(self, labels, source, guidance=None, clip: bool | None = None) -> samplers.Estimator:
-        """`estimate(x, t, last)` of the averaged network; `guidance` None asks once, of the labels alone."""
+    def _estimator(
+        self, labels, source, guidance=None, clip: bool | None = None, against=None
+    ) -> samplers.Estimator:
+        """`estimate(x, t, last)` of the averaged network; `guidance` None asks once, of the labels alone.
+
+        Args:
+            against: What guidance leads away from, like the labels; by default none in particular.
+        """
         network = self.network if self.average is None else self.average
+        text = self.text if self.text_average is None else self.text_average
         clip = self.clip if clip is None else clip
+        told = self._told(labels, text)
 
         def plain(x, t, last):
-            return self._estimate(network, x, self.schedule.at(t), last, labels, source, clip)
+            return self._estimate(network, x, self.schedule.at(t), last, told, source, clip)
 
         if guidance is None or labels is None:
             return plain
 
+        other = self._told(ops.full_like(labels, self.nobody) if against is None else against, text)
+        twice = [ops.concatenate(pair, axis=0) for pair in zip(told, other, strict=True)]
+
         def guided(x, t, last):
             point = self.schedule.at(t)
-            twice = ops.concatenate([labels, ops.full_like(labels, NOBODY)], axis=0)
             x2, last2 = ops.concatenate([x, x], axis=0), ops.concatenate([last, last], axis=0)
             source2 = None if source is None else ops.concatenate([source, source], axis=0)
             output, mix = self._output(network, x2, point, last2, twice, source2)
@@ -310,8 +361,9 @@ class Diffusion(GenerativeModel):
         n = ops.shape(x)[0]
         time = ops.convert_to_tensor(batch.get("time", self.schedule.middle))
         labels = None
-        if self.classes is not None:
-            labels = ops.cast(batch.get("label", ops.full((n,), NOBODY, dtype="int32")), "int32")
+        if self.conditional:
+            labels = ops.cast(batch.get("label", self._nothing(n)), "int32")
+            labels = labels[:, 0] if len(labels.shape) == 3 else labels
         source = batch.get("source", x) if self.source is not None else None
         return self._estimator(labels, source)(x, ops.broadcast_to(time, (n,)), ops.zeros_like(x)).clean
 
@@ -326,18 +378,21 @@ class Diffusion(GenerativeModel):
         source=None,
         watch: Callable[[int, Any, Any], None] | None = None,
         every: int | None = None,
+        against=None,
     ):
         """n pictures in [-1, 1]: picture j of a seed is the same on every backend and in every batch.
 
         Args:
             condition: Of a class-conditional model: labels (n,), or one for all; -1 asks for no class in
-                particular. By default all classes in turn.
+                particular. By default all classes in turn. With a text encoder: tokens (n, length), or
+                (1, length) for all; by default none.
             seed: One for all, or one for each picture, (n,).
             steps, guidance, sampler: Other than the model's own.
             source: Of a model that takes one: (n, height, width, c).
             watch: Called with the number of steps done and the pictures so far: as they are in x, and as
                 the network sees them.
             every: After so many steps; by default a tenth of them.
+            against: What guidance leads away from, like `condition`; by default nothing in particular.
         """
         noise = counter.normal((n, *self.data_shape), seed, START)
         return self.sample_from(
@@ -350,7 +405,17 @@ class Diffusion(GenerativeModel):
             source,
             watch=watch,
             every=every,
+            against=against,
         )
+
+    def sample_in_graph(self, n, seed, steps, guidance=None, condition=None, source=None):
+        """`sample` where all of its arguments are tensors, as in an export; too many steps are cut."""
+        x = self.schedule.prior_scale * counter.normal((n, *self.data_shape), seed, START)
+        most = self.schedule.longest
+        steps = ops.clip(steps, 1, most if most is not None else 2**30)
+        given, state = self._given(x, condition, source), samplers.begun(self.sampler, x)
+        guided = guidance is not None
+        return self._steps_of(0, steps, 0, steps, seed, guidance, given, state, self.sampler, guided)[0]
 
     def sample_from(
         self,
@@ -366,6 +431,7 @@ class Diffusion(GenerativeModel):
         watch=None,
         every: int | None = None,
         first: int = 0,
+        against=None,
     ):
         """Pictures from x (n, height, width, c) as it is at the grid's point `first`, noise by default.
 
@@ -376,7 +442,7 @@ class Diffusion(GenerativeModel):
         steps = self._checked_steps(self.steps if steps is None else steps)
         guidance = self.guidance if guidance is None else guidance
         sampler = self.sampler if sampler is None else samplers.get(sampler)
-        given = self._given(x, condition, source, known, mask)
+        given = self._given(x, condition, source, known, mask, against)
         advance = lambda state, start, stop: self._advance(  # noqa: E731
             start, stop, first, steps, seed, guidance, *given.values(), *state,
             names=tuple(given), sampler=sampler, guided=guidance != 1.0,
@@ -392,13 +458,21 @@ class Diffusion(GenerativeModel):
             watch(done, state[0], state[1])
         return state[0]
 
-    def _given(self, x, condition, source, known=None, mask=None) -> dict:
+    def _nothing(self, n):
+        """Labels that say nothing of n pictures."""
+        return ops.full((n,) if self.text is None else (n, self.text.input_shape[1]), self.nobody, "int32")
+
+    def _given(self, x, condition, source, known=None, mask=None, against=None) -> dict:
         """Tensors that the sampling program takes beside its state."""
         n, given = ops.shape(x)[0], {}
-        if self.classes is not None:
-            labels = ops.arange(n, dtype="int32") % self.classes if condition is None else condition
-            given["labels"] = ops.broadcast_to(ops.cast(labels, "int32"), (n,))
-        elif condition is not None:
+        if self.conditional:
+            if condition is None and self.classes is not None:
+                condition = ops.arange(n, dtype="int32") % self.classes
+            for name, labels in (("labels", condition), ("against", against)):
+                if labels is not None:
+                    given[name] = ops.zeros_like(self._nothing(n)) + ops.cast(labels, "int32")
+            given.setdefault("labels", self._nothing(n))
+        elif condition is not None or against is not None:
             raise InputError("This model takes no condition. Received one: leave it out.")
         if self.source is not None:
             if source is None:
@@ -412,13 +486,15 @@ class Diffusion(GenerativeModel):
 
     def _beside(self, images, labels) -> dict:
         """What goes with given pictures: their labels, by default none in particular, and their sources."""
-        if self.classes is not None and labels is None:
-            labels = NOBODY
+        if self.conditional and labels is None:
+            labels = self.nobody
         return self._given(images, labels, None if self.source is None else self.sources(images))
 
     def _steps_of(self, start, stop, first, steps, seed, guidance, given: dict, state, sampler, guided: bool):
         """Steps `start` to `stop` of `steps`: one loop, whose bounds are arguments."""
-        estimate = self._estimator(given.get("labels"), given.get("source"), guidance if guided else None)
+        estimate = self._estimator(
+            given.get("labels"), given.get("source"), guidance if guided else None, None, given.get("against")
+        )
         if "mask" in given:
             estimate = samplers.filled_in(estimate, given["known"], given["mask"])
         shape = (ops.shape(state[0])[0], *self.data_shape)
@@ -468,8 +544,8 @@ class Diffusion(GenerativeModel):
 
     def decode(self, noise, condition=None, steps: int | None = None):
         """Pictures of noise (n, height, width, c), deterministically: the inverse of `encode`."""
-        if self.classes is not None and condition is None:
-            condition = NOBODY
+        if self.conditional and condition is None:
+            condition = self.nobody
         return self.sample_from(noise, condition, steps=steps, guidance=1.0, sampler="ddim")
 
     def translate(self, sources, seed: int = 0):
@@ -584,35 +660,32 @@ class Diffusion(GenerativeModel):
         steps = ((), "int32", f"1{most}, {self.steps} by default")
         count = ((), "int32", "how many, 1 or more")
         scale = ((), "float32", f"1: none; {self.guidance:g} by default")
-        label = ((None,), "int32", f"classes, 0 to {(self.classes or 1) - 1}; -1: any")
-
-        def drawn(n, seed, steps, guidance=None, label=None, source=None):
-            x = self.schedule.prior_scale * counter.normal((n, *self.data_shape), seed, START)
-            most = self.schedule.longest
-            steps = ops.clip(steps, 1, most if most is not None else 2**30)
-            given = self._given(x, label, source)
-            state = samplers.begun(self.sampler, x)
-            made = self._steps_of(
-                0, steps, 0, steps, seed, guidance, given, state, self.sampler, guidance is not None
-            )
-            return to_uint8(made[0])
+        label: Any = ((None,), "int32", f"classes, 0 to {(self.classes or 1) - 1}; -1: any")
 
         if self.source is not None:
 
             def sample_image(image, seed, steps):
-                return drawn(ops.shape(image)[0], seed, steps, source=from_uint8(image))
+                made = self.sample_in_graph(ops.shape(image)[0], seed, steps, source=from_uint8(image))
+                return to_uint8(made)
 
             return {
                 "translate": (sample_image, {"image": image, "seed": seed, "steps": steps}, image),
                 "source": (lambda image: to_uint8(self.sources(from_uint8(image))), {"image": image}, image),
             }
         inputs = {"n": count, "seed": seed, "steps": steps}
-        if self.classes is None:
-            return {"sample": (lambda n, seed, steps: drawn(n, seed, steps), inputs, image)}
+        if not self.conditional:
+
+            def sample_any(n, seed, steps):
+                return to_uint8(self.sample_in_graph(n, seed, steps))
+
+            return {"sample": (sample_any, inputs, image)}
+        if self.text is not None:
+            label = ((None, self.text.input_shape[1]), "int32", "tokens; 0: none")
         inputs |= {"guidance": scale, "label": label}
 
         def sample(n, seed, steps, guidance, label):
-            return drawn(n, seed, steps, guidance, ops.take(label, ops.arange(n) % ops.shape(label)[0]))
+            labels = ops.take(label, ops.arange(n) % ops.shape(label)[0], axis=0)
+            return to_uint8(self.sample_in_graph(n, seed, steps, guidance, labels))
 
         return {"sample": (sample, inputs, image)}
 
@@ -625,6 +698,7 @@ class Diffusion(GenerativeModel):
             "prediction": serialize(self.prediction),
             "weighting": serialize(self.weighting),
             "classes": self.classes,
+            "text": None if self.text is None else serialize(self.text),
             "unlabelled": self.unlabelled,
             "source": None if self.source is None else serialize(self.source),
             "self_condition": self.self_condition,

@@ -1,8 +1,17 @@
 """Pieces of networks that Keras does not have, or not on every backend."""
 
-from keras_gen.layers.attention import SpatialAttention
+from keras_gen.layers.attention import CrossAttention, SpatialAttention
 from keras_gen.layers.norm import GroupNorm
 from keras_gen.layers.spectral import SpectralConv2D, SpectralDense
 from keras_gen.layers.time import SinusoidalEmbedding
+from keras_gen.layers.tokens import TokenEmbedding
 
-__all__ = ["GroupNorm", "SinusoidalEmbedding", "SpatialAttention", "SpectralConv2D", "SpectralDense"]
+__all__ = [
+    "CrossAttention",
+    "GroupNorm",
+    "SinusoidalEmbedding",
+    "SpatialAttention",
+    "SpectralConv2D",
+    "SpectralDense",
+    "TokenEmbedding",
+]

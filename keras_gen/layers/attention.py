@@ -1,4 +1,4 @@
-"""Attention among the places of a picture."""
+"""Attention among the places of a picture, and of its places to a text."""
 
 import keras
 from keras import layers, ops
@@ -40,6 +40,50 @@ class SpatialAttention(layers.Layer):
 
     def compute_output_shape(self, shape):
         return shape
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
+class CrossAttention(layers.Layer):
+    """Each place of feature maps (n, height, width, channels) looks at contexts (n, length, d).
+
+    Called with maps, contexts and masks (n, length), 1 where there is something to look at, at least at one
+    place. The projection on the way out starts at zero.
+
+    Args:
+        heads: They divide the channels.
+    """
+
+    def __init__(self, heads: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def build(self, x_shape, context_shape, there_shape):
+        channels = x_shape[-1]
+        if channels % self.heads:
+            raise InputError(f"Expected heads that divide {channels} channels. Received: {self.heads}.")
+        self.query = layers.Dense(channels, use_bias=False, name="query", dtype=self.dtype_policy)
+        self.told = layers.Dense(2 * channels, use_bias=False, name="told", dtype=self.dtype_policy)
+        self.outward = layers.Dense(
+            channels, kernel_initializer="zeros", name="outward", dtype=self.dtype_policy
+        )
+        self.query.build(x_shape)
+        self.told.build(context_shape)
+        self.outward.build(x_shape)
+
+    def call(self, x, context, there):
+        height, width, channels = x.shape[1:]
+        each = channels // self.heads
+        query = ops.reshape(self.query(x), (-1, height * width, self.heads, each))
+        told = ops.reshape(self.told(context), (-1, context.shape[1], 2, self.heads, each))
+        key, value = ops.unstack(told, axis=2)
+        seen = ops.dot_product_attention(query, key, value, mask=(there > 0.5)[:, None, None, :])
+        return self.outward(ops.reshape(seen, (-1, height, width, channels)))
+
+    def compute_output_shape(self, x_shape, context_shape, there_shape):
+        return x_shape
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}

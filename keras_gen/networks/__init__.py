@@ -3,9 +3,11 @@ numbers, a decoder maps vectors to images of `channels` numbers a pixel."""
 
 from keras_gen.networks.conv import conv_decoder, conv_encoder, pooled_encoder
 from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
+from keras_gen.networks.latent import latent_decoder, latent_encoder
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.residual import residual_discriminator, residual_generator
+from keras_gen.networks.text import text_encoder
 from keras_gen.networks.tied import TiedDecoder
 from keras_gen.networks.time_unet import time_unet
 from keras_gen.networks.translation import patch_discriminator, translation_unet
@@ -18,6 +20,8 @@ __all__ = [
     "conv_encoder",
     "dcgan_discriminator",
     "dcgan_generator",
+    "latent_decoder",
+    "latent_encoder",
     "mlp_decoder",
     "mlp_encoder",
     "patch_discriminator",
@@ -26,6 +30,7 @@ __all__ = [
     "recurrent_encoder",
     "residual_discriminator",
     "residual_generator",
+    "text_encoder",
     "time_unet",
     "translation_unet",
 ]

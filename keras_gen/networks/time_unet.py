@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from keras_gen.errors import InputError
-from keras_gen.layers import GroupNorm, SinusoidalEmbedding, SpatialAttention
+from keras_gen.layers import CrossAttention, GroupNorm, SinusoidalEmbedding, SpatialAttention
 
 GROUPS = 32
 
@@ -26,8 +26,11 @@ def time_unet(
     heads: int = 1,
     dropout: float = 0.0,
     classes: int | None = None,
+    context: tuple[int, int] | None = None,
 ) -> keras.Model:
     """[images (n, height, width, c), times (n,)] or, with classes, [images, times, labels (n,)] to images.
+
+    With contexts: [images, times, contexts (n, length, d), masks (n, length)].
 
     Defaults are DDPM's for CIFAR-10 (35,746,307 parameters there). Pictures whose sides the halvings do not
     divide are padded with zeros inside.
@@ -41,6 +44,8 @@ def time_unet(
         heads: Of that attention.
         dropout: In every block.
         classes: How many labels there are; an embedding is added to the time's.
+        context: Length and d of contexts, at which the maps that attend to themselves look afterwards
+            (Rombach et al. 2022, section 3.3).
     """
     if width % 2 or width < 4 or blocks < 1 or not multipliers:
         raise InputError(
@@ -59,6 +64,10 @@ def time_unet(
         label = keras.Input((), name="label", dtype="int32")
         inputs.append(label)
         embedded = layers.Add()([embedded, layers.Embedding(classes, 4 * width)(label)])
+    told = []
+    if context is not None:
+        told = [keras.Input(context, name="context"), keras.Input(context[:1], name="mask")]
+        inputs += told
     embedded = layers.Activation("silu")(embedded)
 
     def normalised(x, silu: bool = True):
@@ -82,7 +91,10 @@ def time_unet(
         return layers.Add()([x, inner])
 
     def attended(x):
-        return layers.Add()([x, SpatialAttention(heads)(normalised(x, silu=False))])
+        x = layers.Add()([x, SpatialAttention(heads)(normalised(x, silu=False))])
+        if told:
+            x = layers.Add()([x, CrossAttention(heads)(normalised(x, silu=False), *told)])
+        return x
 
     x = image
     if below or right:

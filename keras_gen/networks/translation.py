@@ -68,20 +68,25 @@ def translation_unet(
 
 
 def patch_discriminator(
-    shape: tuple[int, int, int], channels: int, filters: int = 64, halvings: int | None = None
+    shape: tuple[int, int, int],
+    channels: int | None = None,
+    filters: int = 64,
+    halvings: int | None = None,
 ) -> keras.Model:
     """[source of `shape`, image with `channels`] to a score for each patch, (n, rows, columns, 1).
 
     Args:
+        channels: Of the images that come with sources. None: images of `shape` come alone.
         filters: Of the first layer; doubled with every halving.
         halvings: How often; 3 sees patches of 70 pixels (appendix 6.1.2). Default: 3 from 128 pixels a
             side, 2 from 16, otherwise 1.
     """
     side = min(shape[:2])
     halvings = halvings or (3 if side >= 128 else 2 if side >= 16 else 1)
-    source = keras.Input(shape, name="source")
-    image = keras.Input((*shape[:2], channels), name="image")
-    x = layers.Concatenate()([source, image])
+    x = inputs = keras.Input(shape, name="source" if channels else "image")
+    if channels:
+        inputs = [x, keras.Input((*shape[:2], channels), name="image")]
+        x = layers.Concatenate()(inputs)
     for i in range(halvings + 1):
         x = layers.Conv2D(
             filters * min(2**i, MOST),
@@ -95,4 +100,4 @@ def patch_discriminator(
             x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.LeakyReLU(0.2)(x)
     score = layers.Conv2D(1, KERNEL, padding="same", kernel_initializer=_start())(x)
-    return keras.Model([source, image], score, name="discriminator")
+    return keras.Model(inputs, score, name="discriminator")

@@ -1,0 +1,7 @@
+"""Text-conditioned latent diffusion: a first stage, a tokenizer, and the pipeline that joins them."""
+
+from keras_gen.latent.autoencoder import LatentAutoencoder, feature_distance
+from keras_gen.latent.pipeline import TextToImage
+from keras_gen.latent.tokenizer import WordTokenizer, words_of
+
+__all__ = ["LatentAutoencoder", "TextToImage", "WordTokenizer", "feature_distance", "words_of"]

@@ -1,0 +1,44 @@
+"""Tokens to vectors."""
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
+class TokenEmbedding(layers.Layer):
+    """Tokens (n, length), 0 where there is none, to vectors (n, 1 + length, dim) and masks (n, 1 + length).
+
+    The vector at the front is the same for every text and never masked: a text of no tokens has it alone.
+
+    Args:
+        vocabulary: Tokens are 1 to below this.
+        dim: Of the vectors.
+    """
+
+    def __init__(self, vocabulary: int, dim: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.vocabulary = vocabulary
+        self.dim = dim
+
+    def build(self, shape):
+        def table(rows: int, name: str):
+            start = keras.initializers.RandomNormal(stddev=0.02)
+            return self.add_weight((rows, self.dim), initializer=start, name=name)
+
+        self.words = table(self.vocabulary, "words")
+        self.places = table(shape[-1], "places")
+        self.front = table(1, "front")
+
+    def call(self, tokens):
+        vectors = ops.take(self.words, tokens, axis=0) + self.places
+        front = ops.zeros_like(vectors[:, :1]) + self.front
+        vectors = ops.cast(ops.concatenate([front, vectors], axis=1), self.compute_dtype)
+        there = ops.cast(tokens > 0, "float32")
+        return vectors, ops.concatenate([ops.ones_like(there[:, :1]), there], axis=1)
+
+    def compute_output_spec(self, tokens):
+        shape = (tokens.shape[0], 1 + tokens.shape[1])
+        return keras.KerasTensor((*shape, self.dim), self.compute_dtype), keras.KerasTensor(shape, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "vocabulary": self.vocabulary, "dim": self.dim}
