@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tyro
@@ -15,7 +15,11 @@ from keras_gen.errors import InputError, TrainingError
 
 
 def main(
-    options_type: Any, work: Callable[[Any], None], description: str, default: str | None = None
+    options_type: Any,
+    work: Callable[[Any], None],
+    description: str,
+    default: str | None = None,
+    commands: Sequence[str] = (),
 ) -> None:
     """Parse options, do the work, and turn what a person can mend into one line and exit code 2.
 
@@ -24,9 +28,12 @@ def main(
         work: Takes the parsed options.
         description: Of `--help`.
         default: The command that is meant where none is named.
+        commands: Their names, where anything else may come first; otherwise only options may.
     """
     arguments = sys.argv[1:]
-    if default and arguments[:1] not in (["-h"], ["--help"]) and (arguments or ["-"])[0].startswith("-"):
+    first = (arguments or ["-"])[0]
+    named = first in commands if commands else not first.startswith("-")
+    if default and not named and first not in ("-h", "--help"):
         arguments = [default, *arguments]
     options = tyro.cli(options_type, description=description, args=arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)

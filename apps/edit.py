@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from apps._files import read_given, sources_of, targets_of
+from apps._files import read_given, read_mask, sources_of, targets_of
 from apps._main import main
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
@@ -58,7 +58,9 @@ def work(options: Options) -> None:
     targets = dict(zip(sources, targets_of(sources, options.out, "edited"), strict=True))
     model = _model(options)
     images, kept = read_given(sources, model.data_shape)
-    redraw = None if options.mask is None else _mask(Path(options.mask).expanduser(), kept, model.data_shape)
+    redraw = (
+        None if options.mask is None else read_mask(Path(options.mask).expanduser(), kept, model.data_shape)
+    )
     other = None if options.towards is None else _other(options, model)
     written: list[Path] = []
     for path, image in zip(kept, images, strict=True):
@@ -95,31 +97,6 @@ def _model(options: Options) -> "Diffusion":
             f"Received: n {options.n}, mask {options.mask}, strength {options.strength}."
         )
     return model
-
-
-def _mask(path: Path, pictures: list[Path], shape) -> "np.ndarray":
-    """1 where to draw anew, (1, height, width, 1)."""
-    import numpy as np
-    from PIL import Image
-
-    from keras_gen.data.arrays import fit
-    from keras_gen.data.folder import read_picture
-    from keras_gen.errors import InputError
-
-    try:
-        mask = read_picture(path).convert("L")
-    except (OSError, ValueError) as error:
-        raise InputError(f"Expected a picture as the mask. Received: {path} ({error}).") from None
-    for picture in pictures:
-        with Image.open(picture) as opened:
-            if opened.size != mask.size:
-                sizes = ["x".join(map(str, size)) for size in (opened.size, mask.size)]
-                raise InputError(
-                    f"Expected a mask of the picture's size, {sizes[0]} ({picture}). Received: {sizes[1]}."
-                )
-    levels = np.asarray(fit(mask, (shape[1], shape[0])))
-    # whatever is partly to be drawn anew is
-    return (levels > 0).astype("float32").reshape(1, *shape[:2], 1)
 
 
 def _condition(model: "Diffusion", options: Options):

@@ -42,6 +42,39 @@ def grid(images: np.ndarray, columns: int) -> Image.Image:
     return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST)
 
 
+def captioned(images: np.ndarray, texts: Sequence[str], scale: int = 4) -> Image.Image:
+    """Images (n, height, width, 1 | 3) enlarged by a whole number, each with its text below."""
+    from matplotlib import font_manager
+    from PIL import ImageDraw, ImageFont
+
+    size, gap = 12, 8
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    height, width = images.shape[1] * scale, max(images.shape[2] * scale, 96)
+    wrapped = [_wrapped(text, font, width) for text in texts]
+    below = (size + 3) * max(len(lines) for lines in wrapped) + gap
+    columns = max(1, min(len(images), 800 // (width + gap)))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + below + gap) + gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
+        left, top = gap + i % columns * (width + gap), gap + i // columns * (height + below + gap)
+        drawn = picture(image)
+        sheet.paste(drawn.resize((drawn.width * scale, drawn.height * scale), 0), (left, top))
+        pen.text((left, top + height + 3), "\n".join(lines), fill="black", font=font, spacing=3)
+    return sheet
+
+
+def _wrapped(text: str, font, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 def save(drawn: Image.Image, path: Path) -> None:
     drawn.save(path, optimize=True)
 

@@ -2,7 +2,7 @@
 
 from keras_gen.data.batches import Batches, LabelledBatches
 from keras_gen.data.examples import Examples
-from keras_gen.data.sources import ImageData, Splits, load
+from keras_gen.data.sources import ImageData, LatentData, Splits, load
 from keras_gen.data.tables import FeatureData, load_table
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "FeatureData",
     "ImageData",
     "LabelledBatches",
+    "LatentData",
     "Splits",
     "load",
     "load_table",

@@ -67,6 +67,21 @@ class ImageData(Examples):
 
 
 @dataclass(frozen=True)
+class LatentData(Examples):
+    """Latents of pictures (n, h, w, c), float32, for models of pictures to work on."""
+
+    name: str
+    latents: np.ndarray
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] | None = None
+    licence: str = ""
+
+    key = "image"
+    field = "latents"
+    noun = "latents"
+
+
+@dataclass(frozen=True)
 class Splits(Generic[Kind]):
     train: Kind
     test: Kind

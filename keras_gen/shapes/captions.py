@@ -82,7 +82,7 @@ def wording(scene: Scene, rng: np.random.Generator) -> str:
             text += f", and {named[2]}"
     else:
         text = f"{', '.join(named[:-1])} and {named[-1]}"
-    text = LEADS[max(0, rng.integers(7) - 4)] + text
+    text = LEADS[max(0, int(rng.integers(7)) - 4)] + text
     if rng.random() < 0.4:
         text += f" on a {scene.ground} ground"
     return text

@@ -1,0 +1,442 @@
+"""The training of apps.text_to_image: first stage, latents, then the denoiser with its text encoder."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from apps._training import (
+    TrainingOptions,
+    begin,
+    card_of_data,
+    command,
+    compile_adversarial,
+    compile_model,
+    default_epochs,
+    deliver,
+    described,
+    open_run,
+    plan,
+    read,
+    train_model,
+)
+
+if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import numpy as np
+
+    from keras_gen.data import ImageData, Splits
+    from keras_gen.data.examples import Examples
+    from keras_gen.diffusion import Diffusion
+    from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer
+    from keras_gen.training import Run
+
+FIRST_STAGE = "autoencoder.keras"
+LATENTS = "latents.npz"
+PROMPTS = 16
+"""Drawn on the way, always the same."""
+
+
+@dataclass
+class Train(TrainingOptions):
+    """Train on captioned pictures: the autoencoder first, then the denoiser with its text encoder."""
+
+    data: str = "shapes"
+    """`shapes`, a folder of pictures with a metadata.jsonl, or the name of a TFDS dataset with texts."""
+    batch_size: int = 64
+    """Pictures in a step."""
+    space: Literal["latent", "pixel"] = "latent"
+    """Where the denoiser works; pixel: on the pictures themselves, without a first stage."""
+    autoencoder: str | None = None
+    """Folder of a run of this app whose first stage is taken instead of training one."""
+    autoencoder_epochs: int | None = None
+    """Default: as many as make about 6,000 steps."""
+    autoencoder_width: int = 32
+    """Channels of the autoencoder at full resolution."""
+    autoencoder_multipliers: tuple[int, ...] = (1, 2, 2)
+    """Of its width at each scale; three make the latents a quarter as wide and high as the pictures."""
+    latent_channels: int = 4
+    """Of the latents."""
+    kl: float = 1e-4
+    """Weight of the latents' divergence."""
+    adversarial: float = 0.0
+    """Weight of a discriminator of patches in the first stage, relative to the reconstruction; 0: none."""
+    feature_loss: float = 0.0
+    """Weight of the distance in features of the classifier that comes along for the data, or of the run
+    named by --features."""
+    features: str | None = None
+    """A classifier's .keras file or the name of a shipped one, for --feature-loss."""
+
+    width: int = 64
+    """Channels of the U-Net at its finest scale."""
+    multipliers: tuple[int, ...] = (1, 2)
+    """Of its width at each scale."""
+    blocks: int = 2
+    """Residual blocks at each scale."""
+    attention: tuple[int, ...] = ()
+    """Sides of the maps that attend to themselves and the text; default: all of 8 and below, or the
+    smallest."""
+    heads: int = 4
+    """Of attention."""
+    text_dim: int = 128
+    """Dimension of the text encoder."""
+    text_blocks: int = 2
+    """Its depth."""
+    unlabelled: float = 0.1
+    """Share of the captions that training hides, for guidance."""
+    ema_pictures: float = 500_000
+    """Half-life, in pictures, of the average of weights that makes the samples; 0: none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the denoiser's arithmetic in training, as of apps.generate."""
+    steps: int = 20
+    """Steps from noise to picture, where nobody says."""
+    guidance: float = 3.0
+    """Push towards the text, where nobody says."""
+    measure: int = 200
+    """shapes: prompts of held-out scenes whose pictures are read at the end; 0: none."""
+
+
+def train(options: Train) -> None:
+    import keras
+
+    from keras_gen.engine import parameters
+    from keras_gen.latent import TextToImage, WordTokenizer
+
+    options, run = begin("text_to_image", options)
+    _check(options)
+    splits = _captioned(read(options))
+    tokenizer = WordTokenizer.learned(text for said in splits.train.captions for text in said)
+    keras.utils.set_random_seed(options.seed)
+    stage = _first_stage(options, splits) if options.space == "latent" else None
+    steps = len(splits.train) // min(options.batch_size, len(splits.train))
+    options = replace(
+        options,
+        epochs=default_epochs(options, steps),
+        autoencoder_epochs=default_epochs(replace(options, epochs=options.autoencoder_epochs), steps),
+    )
+    run = open_run("text_to_image", options, run, splits.train)
+    plan(
+        {
+            "data": f"{described(splits, options)}; {len(tokenizer.vocabulary):,} words",
+            **({} if stage is None else {"first": _first_line(options, stage)}),
+            "training": f"{options.epochs} epochs of {steps} steps, on {keras.backend.backend()}",
+            "writing": str(run.path),
+        }
+    )
+    latents: Splits[Any] = splits
+    if stage is not None:
+        stage = _trained_first_stage(options, run, splits, stage)
+        latents = _latents(run, splits, stage)
+    shape = latents.train.shape
+    diffusion = _diffusion(options, shape, tokenizer)
+    print(f"denoiser {parameters(diffusion):,} parameters, of {'x'.join(map(str, shape))}", flush=True)
+    model = TextToImage(diffusion, tokenizer, stage)
+    _train_denoiser(options, run, model, splits, latents)
+    _finish(options, run, model, splits)
+
+
+def _check(options: Train) -> None:
+    from keras_gen.errors import InputError
+
+    for name in ("width", "text_dim", "latent_channels", "autoencoder_width"):
+        if getattr(options, name) < 4:
+            raise InputError(f"Expected {name} of 4 or more. Received: {getattr(options, name)}.")
+    if options.autoencoder is not None and options.space == "pixel":
+        raise InputError("Expected --autoencoder with --space latent. Received: --space pixel.")
+    if options.measure < 0 or options.steps < 1:
+        raise InputError(
+            "Expected measure of 0 or more and steps of 1 or more. "
+            f"Received: {options.measure} and {options.steps}."
+        )
+
+
+def _captioned(splits: "Splits") -> "Splits":
+    """The splits' pictures that have a caption."""
+    import numpy as np
+
+    from keras_gen.data import Splits
+    from keras_gen.errors import InputError
+
+    parts = []
+    for part in (splits.train, splits.test):
+        said = [] if part.captions is None else [bool(texts) for texts in part.captions]
+        if not any(said):
+            raise InputError(
+                "Expected captions: a metadata.jsonl with lines of file_name and text in the folder, a TFDS "
+                f"dataset with texts, or shapes. Received: {part.name}, without."
+            )
+        if not all(said):
+            print(f"left out: {len(said) - sum(said):,} of {len(said):,} pictures, which have no caption")
+        parts.append(part if all(said) else part.select(np.flatnonzero(said)))
+    return Splits(*parts)
+
+
+# --- first stage -------------------------------------------------------------------------------
+
+
+def _first_stage(options: Train, splits: "Splits") -> "LatentAutoencoder":
+    """A new one, or that of another run."""
+    from keras_gen import load_model, networks
+    from keras_gen.errors import InputError
+    from keras_gen.latent import LatentAutoencoder
+
+    shape = splits.train.shape
+    if options.autoencoder is not None:
+        file = Path(options.autoencoder).expanduser() / FIRST_STAGE
+        if not file.exists():
+            raise InputError(
+                f"Expected a run with a trained first stage. Received: {file}, which is not there."
+            )
+        stage = load_model(file)
+        if stage.data_shape != shape:
+            raise InputError(f"Expected an autoencoder of pictures of {shape}. Received: {stage.data_shape}.")
+        return stage
+    sizes = (options.latent_channels, options.autoencoder_width, options.autoencoder_multipliers)
+    return LatentAutoencoder(
+        networks.latent_encoder(shape, *sizes),
+        networks.latent_decoder(shape, *sizes),
+        options.kl,
+        networks.patch_discriminator(shape, None, 32) if options.adversarial else None,
+        options.adversarial,
+        start=2000,
+        features=_features(options, shape) if options.feature_loss else None,
+        feature_weight=options.feature_loss,
+        seed=options.seed,
+    )
+
+
+def _features(options: Train, shape: tuple[int, ...]):
+    """The layer before the last of a classifier, as a network of pictures in [-1, 1]."""
+    import keras
+
+    from keras_gen import load_model
+    from keras_gen.errors import InputError
+    from keras_gen.shipped import shipped, shipped_names
+
+    name = options.features or f"classifier_{Path(options.data).name}"
+    file = shipped(name) or Path(name).expanduser()
+    if not file.is_file():
+        raise InputError(
+            f"Expected a classifier's .keras file, or one of {', '.join(shipped_names('classifier'))}, as "
+            f"--features. Received: {name}."
+        )
+    network = load_model(file).network
+    if tuple(network.input_shape[1:]) != tuple(shape):
+        raise InputError(
+            f"Expected a classifier of pictures of {shape}. Received: {network.input_shape[1:]}."
+        )
+    maps = [layer.output for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4]
+    return keras.Model(network.inputs, maps[-3:])
+
+
+def _first_line(options: Train, stage: "LatentAutoencoder") -> str:
+    from keras_gen.engine import parameters
+
+    size = "x".join(map(str, stage.latent_shape))
+    where = f", of {options.autoencoder}" if options.autoencoder else f", {options.autoencoder_epochs} epochs"
+    return f"autoencoder to {size}, {parameters(stage):,} parameters{where}"
+
+
+def _trained_first_stage(
+    options: Train, run: "Run", splits: "Splits", stage: "LatentAutoencoder"
+) -> "LatentAutoencoder":
+    from keras_gen import load_model, plots
+    from keras_gen.data import Batches
+    from keras_gen.engine import to_numpy
+
+    file = run.path / FIRST_STAGE
+    if file.exists():
+        return load_model(file)
+    if options.autoencoder is None:
+        assert options.autoencoder_epochs is not None
+        made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
+        training, held_out = (
+            made(_bare(splits.train), training=True),
+            made(_bare(splits.test), training=False),
+        )
+        epochs = options.autoencoder_epochs
+        rated = replace(options, schedule="cosine")  # a constant rate leaves a good dB behind
+        if options.adversarial:
+            compile_adversarial(stage, rated, epochs, len(training))
+        else:
+            compile_model(stage, rated, epochs, len(training))
+        train_model("text_to_image", stage, training, held_out, run, epochs, part="autoencoder")
+    stage.measure(splits.train)
+    some = splits.test.floats(slice(0, 24))
+    plots.save(plots.pairs(some, to_numpy(stage(some))), run.path / "reconstructions.png")
+    part = file.with_name("autoencoder.part.keras")
+    stage.save(part)
+    part.replace(file)
+    return stage
+
+
+def _bare(data: "ImageData") -> "ImageData":
+    return replace(data, labels=None)
+
+
+def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Splits":
+    """What the denoiser learns on, encoded once and kept."""
+    import numpy as np
+
+    from keras_gen.data import Splits
+
+    file = run.path / LATENTS
+    if not file.exists():
+        part = file.with_name("latents.part.npz")
+        np.savez(part, train=stage.latents(splits.train), test=stage.latents(splits.test))
+        part.replace(file)
+    with np.load(file) as kept:
+        return Splits(*(_latent_data(splits.train.name, kept[name]) for name in ("train", "test")))
+
+
+def _latent_data(name: str, values: "np.ndarray") -> "Examples":
+    from keras_gen.data import LatentData
+
+    return LatentData(name, values)
+
+
+# --- denoiser ----------------------------------------------------------------------------------
+
+
+def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer") -> "Diffusion":
+    import keras
+
+    from keras_gen.diffusion import Diffusion
+    from keras_gen.networks import text_encoder, time_unet
+
+    keras.config.set_dtype_policy("mixed_bfloat16" if options.precision == "bfloat16" else "float32")
+    try:
+        text = text_encoder(
+            len(tokenizer.vocabulary) + 1, tokenizer.length, options.text_dim, options.text_blocks
+        )
+        sides = [-(-min(shape[:2]) // 2**i) for i in range(len(options.multipliers))]
+        network = time_unet(
+            (shape[0], shape[1], shape[2]),
+            None,
+            options.width,
+            options.multipliers,
+            options.blocks,
+            options.attention or tuple(s for s in sides if s <= 8) or sides[-1:],
+            options.heads,
+            context=(1 + tokenizer.length, options.text_dim),
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    return Diffusion(
+        network,
+        "cosine",
+        "v",
+        "min-snr",
+        text=text,
+        unlabelled=options.unlabelled,
+        ema=options.ema_pictures,
+        clip=options.space == "pixel",
+        steps=options.steps,
+        guidance=options.guidance,
+        seed=options.seed,
+    )
+
+
+def tokens_of(captions: "np.ndarray", tokenizer: "WordTokenizer") -> "np.ndarray":
+    """(n, most captions of a picture, length): those with fewer have theirs again."""
+    import numpy as np
+
+    most = max(len(said) for said in captions)
+    flat = [said[i % len(said)] for said in captions for i in range(most)]
+    return np.reshape(tokenizer(flat), (len(captions), most, tokenizer.length))
+
+
+def _train_denoiser(
+    options: Train, run: "Run", model: "TextToImage", splits: "Splits", latents: "Splits"
+) -> None:
+    from keras_gen.data import Batches
+
+    assert options.epochs is not None
+    parts = [
+        replace(data, labels=tokens_of(pictures.captions, model.tokenizer))
+        for data, pictures in ((latents.train, splits.train), (latents.test, splits.test))
+    ]
+    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
+    training, held_out = made(parts[0], training=True), made(parts[1], training=False)
+    compile_model(model.diffusion, options, options.epochs, len(training))
+    progress = [_progress(run, model, splits, options)]
+    train_model("text_to_image", model.diffusion, training, held_out, run, options.epochs, progress)
+
+
+def _fixed_prompts(splits: "Splits") -> list[str]:
+    return [said[0] for said in splits.test.captions[:PROMPTS]]
+
+
+def _progress(run: "Run", model: "TextToImage", splits: "Splits", options: Train):
+    from keras_gen import plots
+    from keras_gen.engine import to_numpy
+    from keras_gen.training.callbacks import AtEpochs
+
+    prompts = _fixed_prompts(splits)
+
+    def draw(epoch: int) -> None:
+        folder = run.path / "samples"
+        folder.mkdir(exist_ok=True)
+        made = to_numpy(model.generate(prompts, seed=options.seed))
+        plots.save(plots.captioned(made, prompts), folder / f"epoch-{epoch:05d}.png")
+
+    assert options.epochs is not None
+    return AtEpochs(draw, options.epochs, options.epochs)
+
+
+def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") -> None:
+    from keras_gen import plots
+    from keras_gen.engine import to_numpy
+
+    prompts = _fixed_prompts(splits)
+    plots.curves(run.rows(), run.path / "curves.png")
+    made = to_numpy(model.generate(prompts, seed=options.seed))
+    plots.save(plots.captioned(made, prompts), run.path / "samples.png")
+    files = ["samples.png", "curves.png"]
+    metrics: dict[str, str] = {}
+    if model.autoencoder is not None:
+        metrics["reconstruction"] = f"{_psnr(model, splits):.2f} dB PSNR"
+        files.append("reconstructions.png")
+    if splits.train.name == "shapes" and options.measure:
+        metrics |= _faithful(model, options.measure)
+    for name, value in metrics.items():
+        print(f"{name}: {value}")
+    sizes = f"steps {options.steps}, guidance {options.guidance:g}"
+    card = {
+        "name": f"text to image, {splits.train.name}",
+        "data": card_of_data(splits, options, run),
+        "metrics": metrics,
+        "protocol": f"held-out pictures and their captions; {sizes}; epochs {options.epochs}, "
+        f"seed {options.seed}, backend {run.config['backend']}.",
+        "licence": splits.train.licence,
+        "command": command("text_to_image train", options),
+        "usage": [
+            f"images = model.generate(prompts={prompts[:1]!r}, seed=0, steps={options.steps}, "
+            f"guidance={options.guidance:.1f})   # uint8"
+        ],
+    }
+    deliver(run, model, card, files)
+    print(f'next: python -m apps.text_to_image "{prompts[0]}" --run {run.path}')
+
+
+def _psnr(model: "TextToImage", splits: "Splits", n: int = 500) -> float:
+    import numpy as np
+
+    from keras_gen import metrics
+    from keras_gen.engine import to_numpy
+
+    images = splits.test.floats(slice(0, n))
+    made = np.concatenate([to_numpy(model(images[s : s + 100])) for s in range(0, len(images), 100)])
+    pairs = zip((images + 1) / 2, (made + 1) / 2, strict=True)
+    return float(np.mean([metrics.psnr(a, b) for a, b in pairs]))
+
+
+def _faithful(model: "TextToImage", n: int) -> dict[str, str]:
+    from keras_gen.engine import to_numpy
+    from keras_gen.images import to_uint8
+    from keras_gen.shapes import faithfulness
+
+    def generate(prompts, seed):
+        return to_numpy(to_uint8(model.generate(prompts, seed=seed)))
+
+    found = faithfulness.measure(generate, faithfulness.prompts(n))
+    return {f"{name} right": f"{100 * share:.1f} % of {count}" for name, (share, count) in found.items()}

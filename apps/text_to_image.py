@@ -1,0 +1,331 @@
+"""Draw pictures by their description, or train a model that does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from apps._main import main
+from apps._text import Train, train
+
+if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    from keras_gen.latent import TextToImage
+
+SHIPPED = "text_to_image_shapes"
+
+
+@dataclass
+class Draw:
+    """Draw pictures of prompts."""
+
+    prompts: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Descriptions, each in quotes."""
+    prompts_file: str | None = None
+    """A file with a description on each line."""
+    run: str | None = None
+    """Folder of a training run; default: the model that comes with keras_gen."""
+    n: int = 1
+    """Pictures of each prompt."""
+    seed: int = 0
+    """Of the noise: same seed, same pictures."""
+    steps: int | None = None
+    """Steps from noise to picture; default: the model's."""
+    guidance: float | None = None
+    """Push towards the prompt, 1: none; default: the model's."""
+    negative: str = ""
+    """What to lead away from."""
+    sampler: Literal["ddim", "ddpm", "heun", "dpm-solver++", "unipc"] | None = None
+    """How; default: the model's."""
+    init: str | None = None
+    """A picture to start from."""
+    strength: float | None = None
+    """With --init: how much of the way from noise is gone, 0: none, 1: all; default: .6, with --mask 1."""
+    mask: str | None = None
+    """With --init: a picture of the same size, bright where to draw anew; the rest stays as it is."""
+    strip: bool = False
+    """Write the way from noise to picture too, as NAME-strip.png."""
+    scale: int = 4
+    """Pixels of the file for each pixel of the picture, each way."""
+    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File for the picture or, of several, for the sheet with the prompts below; or a folder, for both and
+    each picture. Default: a name after the prompt, here."""
+
+
+@dataclass
+class Measure:
+    """How often pictures of `shapes` are what their prompts ask for, read off the pixels."""
+
+    run: str | None = None
+    """Folder of a training run; default: the model that comes with keras_gen."""
+    n: int = 1000
+    """Prompts, one for each of so many scenes."""
+    split: Literal["test", "novel"] = "test"
+    """Scenes like those of training, or combinations never seen there."""
+    guidance: tuple[float, ...] = ()
+    """Scales, a row each; default: the model's."""
+    steps: int | None = None
+    """Steps from noise to picture; default: the model's."""
+    first: int = 0
+    """The first scene: others than those that guidance was chosen with."""
+    out: str | None = None
+    """File for the table, as JSON; and beside it, with several scales, the curve as PNG."""
+
+
+Options = (
+    Annotated[Draw, tyro.conf.subcommand("draw")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Measure, tyro.conf.subcommand("measure")]
+)
+COMMANDS = ("draw", "train", "measure")
+
+
+def work(options: Draw | Train | Measure) -> None:
+    {Draw: draw, Train: train, Measure: measure}[type(options)](options)  # type: ignore[operator]
+
+
+def _model(run: str | None) -> "TextToImage":
+    from keras_gen import load_model
+    from keras_gen.errors import InputError
+    from keras_gen.latent import TextToImage
+    from keras_gen.shipped import shipped
+    from keras_gen.training import Run
+
+    if run is None:
+        file = shipped(SHIPPED)
+        if file is None:
+            raise InputError(
+                "Expected the model that comes along. Received: an installation without it. "
+                "Train one: python -m apps.text_to_image train, and name it with --run."
+            )
+    else:
+        file = Run.open(run, "text_to_image", reading=True).model_file()
+    model = load_model(file)
+    if not isinstance(model, TextToImage):
+        raise InputError(f"Expected a model that draws by text. Received: {file}, a {type(model).__name__}.")
+    return model
+
+
+# --- draw --------------------------------------------------------------------------------------
+
+
+def draw(options: Draw) -> None:
+    import numpy as np
+
+    from keras_gen import plots
+    from keras_gen.engine import to_numpy
+
+    prompts = _prompts(options)
+    _check(options, prompts)
+    targets = _targets(options, prompts)
+    model = _model(options.run)
+    for prompt in dict.fromkeys([*prompts, *([options.negative] if options.negative else [])]):
+        _know(model, prompt)
+    given = _given(options, model)
+    asked = [prompt for prompt in prompts for _ in range(options.n)]
+    frames: list[np.ndarray] = []
+    if options.strip:
+        steps = options.steps or model.diffusion.steps
+        given |= {
+            "watch": lambda done, clean: frames.append(to_numpy(clean)),
+            "every": max(1, steps // 8),
+        }
+    made = to_numpy(
+        model.generate(
+            asked,
+            seed=options.seed,
+            steps=options.steps,
+            guidance=options.guidance,
+            negative=options.negative,
+            sampler=options.sampler,
+            **given,
+        )
+    )
+    for picture, target in zip(made, targets.each, strict=False):  # none, where a sheet is asked for
+        plots.save(_enlarged(plots.picture(picture), options.scale), target)
+    if targets.sheet is not None:
+        plots.save(plots.captioned(made, asked, options.scale), targets.sheet)
+    if options.strip:
+        rows = np.stack(frames[1:], axis=1)  # the first is before any step
+        strip = plots.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
+        plots.save(_enlarged(strip, options.scale), targets.strip)
+    print(f"wrote {', '.join(map(str, targets.written(options.strip)))}")
+
+
+def _prompts(options: Draw) -> list[str]:
+    from keras_gen.errors import InputError
+
+    found = list(options.prompts)
+    if options.prompts_file is not None:
+        path = Path(options.prompts_file).expanduser()
+        try:
+            found += [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"Expected a file of text. Received: {path} ({error}).") from None
+    if not found or not all(prompt.strip() for prompt in found):
+        raise InputError(
+            'Expected a description, such as "a small red circle". Received: '
+            f"{'none' if not found else 'an empty one'}."
+        )
+    return found
+
+
+def _check(options: Draw, prompts: list[str]) -> None:
+    from keras_gen.errors import InputError
+
+    for name, least in (("n", 1), ("scale", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise InputError(f"Expected {name} of {least} or more. Received: {getattr(options, name)}.")
+    if options.strength is not None and not 0 <= options.strength <= 1:
+        raise InputError(f"Expected a strength of 0 to 1. Received: {options.strength}.")
+    if options.init is None and (options.mask is not None or options.strength is not None):
+        raise InputError("Expected --mask and --strength with --init. Received: no picture to start from.")
+    if options.strip and options.init is not None and options.strength == 0:
+        raise InputError("Expected steps to show, with --strip. Received: --strength 0.")
+
+
+@dataclass
+class _Targets:
+    each: list[Path]
+    sheet: Path | None
+    strip: Path
+
+    def written(self, strip: bool) -> list[Path]:
+        rest = [self.sheet] if self.sheet is not None else []
+        each = self.each if len(self.each) < 4 else [self.each[0].parent]
+        return [*each, *rest, *([self.strip] if strip else [])]
+
+
+def _targets(options: Draw, prompts: list[str]) -> _Targets:
+    from keras_gen.errors import InputError
+
+    count = len(prompts) * options.n
+    short = "-".join("".join(c if c.isalnum() else " " for c in prompts[0]).split())[:60] or "picture"
+    out = Path(options.out).expanduser() if options.out is not None else None
+    if out is not None and out.suffix.lower() == ".png" and not out.is_dir():
+        strip = out.with_name(f"{out.stem}-strip.png")
+        if count == 1:
+            return _Targets([out], None, strip)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return _Targets([], out, strip)
+    if out is not None and out.suffix and not out.is_dir():
+        raise InputError(f"Expected a .png file or a folder as --out. Received: {out}.")
+    folder = out or Path(".")
+    folder.mkdir(parents=True, exist_ok=True)
+    strip = folder / f"{short}-strip.png"
+    if count == 1:
+        return _Targets([folder / f"{short}.png"], None, strip)
+    return _Targets(_numbered(folder / f"{short}.png", count), folder / f"{short}-sheet.png", strip)
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    digits = len(str(count))
+    return [path.with_name(f"{path.stem}-{i + 1:0{digits}}.png") for i in range(count)]
+
+
+def _know(model: "TextToImage", prompt: str) -> None:
+    """Say which words the model does not know; refuse a prompt of none that it does."""
+    from keras_gen.errors import InputError
+    from keras_gen.latent import words_of
+
+    words, unknown = words_of(prompt), model.tokenizer.unknown(prompt)
+    offers = []
+    for word in unknown[:5]:
+        near = model.tokenizer.nearest(word)
+        offers.append(f"{word!r}" + (f" (near: {', '.join(near)})" if near else ""))
+    if len(unknown) > 5:
+        offers.append(f"and {len(unknown) - 5} more")
+    if not set(words) - set(unknown):
+        known = ", ".join(sorted(model.tokenizer.vocabulary[:40]))
+        raise InputError(
+            f"Expected words that the model knows: {known}. "
+            f"Received: {', '.join(offers) or repr(prompt) + ', no words at all'}."
+        )
+    if unknown:
+        print(f"unknown words, left out: {', '.join(offers)}")
+    if len(words) > model.tokenizer.length:
+        most = model.tokenizer.length
+        print(f"{len(words)} words, of which the first {most} count: {' '.join(words)[:60]}...")
+
+
+def _given(options: Draw, model: "TextToImage") -> dict[str, Any]:
+    """The picture to start from, and the mask, as `generate` takes them."""
+    from apps._files import read_given, read_mask, sources_of
+    from keras_gen.data import ImageData
+
+    if options.init is None:
+        return {}
+    sources = sources_of((options.init,))
+    images, kept = read_given(sources[:1], model.data_shape)
+    strength = options.strength
+    if strength is None:
+        strength = 0.6 if options.mask is None else 1.0
+    given: dict[str, Any] = {"init": ImageData("given", images).floats(), "strength": strength}
+    if options.mask is not None:
+        given["mask"] = read_mask(Path(options.mask).expanduser(), kept, model.data_shape)
+    return given
+
+
+def _enlarged(picture, scale: int):
+    return picture.resize((picture.width * scale, picture.height * scale), 0)
+
+
+# --- measure -----------------------------------------------------------------------------------
+
+
+def measure(options: Measure) -> None:
+    import json
+
+    from keras_gen.engine import to_numpy
+    from keras_gen.errors import InputError
+    from keras_gen.images import to_uint8
+    from keras_gen.shapes import faithfulness
+    from keras_gen.training.run import write_atomically
+
+    if options.n < 1 or options.first < 0:
+        raise InputError(f"Expected n of 1 or more, from 0 or more. Received: {options.n}, {options.first}.")
+    model = _model(options.run)
+    prompts = faithfulness.prompts(options.n, options.split, options.first)
+    _know(model, " ".join(prompts))
+    rows: dict[float, dict] = {}
+    for scale in options.guidance or (model.diffusion.guidance,):
+
+        def generate(texts, seed, scale=scale):
+            return to_numpy(to_uint8(model.generate(texts, seed=seed, steps=options.steps, guidance=scale)))
+
+        found = faithfulness.measure(generate, prompts)
+        if not rows:
+            print(f"{options.n:,} prompts of {options.split} scenes; percent right (of how many)")
+            print(f"{'guidance':>8}" + "".join(f"{name:>16}" for name in found))
+        rows[scale] = {name: {"share": share, "of": count} for name, (share, count) in found.items()}
+        cells = [f"{100 * share:.1f} ({count:,})" for share, count in found.values()]
+        print(f"{scale:>8g}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+    if options.out is not None:
+        path = Path(options.out).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({str(k): v for k, v in rows.items()}, indent=2).encode())
+        print(f"wrote {path}")
+        if len(rows) > 1:
+            _draw_curve(rows, path.with_suffix(".png"))
+
+
+def _draw_curve(rows: dict[float, dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6, 3.5))
+    for name in next(iter(rows.values())):
+        ax.plot(list(rows), [100 * row[name]["share"] for row in rows.values()], marker="o", label=name)
+    ax.set(xlabel="guidance", ylabel="% right", ylim=(0, 101))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main(Options, work, __doc__, default="draw", commands=COMMANDS)

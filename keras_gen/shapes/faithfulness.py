@@ -1,0 +1,45 @@
+"""How often drawn scenes are what their captions ask for."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras_gen.shapes.captions import Verdict, check, parse
+from keras_gen.shapes.dataset import example
+from keras_gen.shapes.reader import read
+
+
+def prompts(n: int, split: str = "test", first: int = 0) -> list[str]:
+    """A caption each of n scenes of a split, from scene `first` on."""
+    return [example(0, split, first + i, captions=1).captions[0] for i in range(n)]
+
+
+def verdicts(captions: Sequence[str], pictures: np.ndarray) -> list[Verdict]:
+    """Each picture (side, side, 3) uint8 read and held against its caption."""
+    return [check(parse(text), read(picture)) for text, picture in zip(captions, pictures, strict=True)]
+
+
+def shares(captions: Sequence[str], found: Sequence[Verdict]) -> dict[str, tuple[float, int]]:
+    """Shares of the pictures that are right, and of how many.
+
+    `1 thing` to `3 things`: all of them there in shape and colour, and no other; `relation`, `sizes`,
+    `ground`: right where the caption says them, the things included.
+    """
+    counts = [len(parse(text).things) for text in captions]
+    rows: dict[str, list[bool]] = {}
+    for count, verdict in zip(counts, found, strict=True):
+        rows.setdefault(f"{count} thing{'s' * (count > 1)}", []).append(verdict.things)
+        for name in ("relation", "sizes", "ground"):
+            said = getattr(verdict, name)
+            if said is not None:
+                rows.setdefault(name, []).append(said)
+    order = ("1 thing", "2 things", "3 things", "relation", "sizes", "ground")
+    return {name: (float(np.mean(rows[name])), len(rows[name])) for name in order if name in rows}
+
+
+def measure(
+    generate: Callable[[list[str], int], np.ndarray], captions: Sequence[str], batch_size: int = 100
+) -> dict[str, tuple[float, int]]:
+    """`shares` of what `generate(prompts, seed)` draws, uint8."""
+    made = [generate(list(captions[s : s + batch_size]), s) for s in range(0, len(captions), batch_size)]
+    return shares(captions, verdicts(captions, np.concatenate(made)))
