@@ -196,7 +196,7 @@ def _first_stage(options: Train, splits: "Splits") -> "LatentAutoencoder":
         networks.latent_decoder(shape, *sizes),
         options.kl,
         networks.patch_discriminator(shape, None, 32) if options.adversarial else None,
-        options.adversarial,
+        adversarial=options.adversarial,
         start=2000,
         features=_features(options, shape) if options.feature_loss else None,
         feature_weight=options.feature_loss,

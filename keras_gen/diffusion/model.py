@@ -130,6 +130,8 @@ class Diffusion(GenerativeModel):
         self.built = True
 
     def _check(self, outputs: int) -> None:
+        if self.classes is not None and self.text is not None:
+            raise InputError("Expected classes or a text encoder. Received: both.")
         channels = self.data_shape[2]
         wanted = channels * (1 + self.self_condition + (self.source is not None))
         inputs = 2 + (self.classes is not None) + 2 * (self.text is not None)
@@ -153,8 +155,6 @@ class Diffusion(GenerativeModel):
                 "Expected a prediction that means something in pure noise, with zero_terminal_snr: v or x0. "
                 f"Received: {self.prediction.name}."
             )
-        if self.classes is not None and self.text is not None:
-            raise InputError("Expected classes or a text encoder. Received: both.")
         if not 0 <= self.unlabelled < 1 or self.ema < 0:
             raise InputError(
                 "Expected unlabelled of 0 to below 1 and an ema of 0 or more. "

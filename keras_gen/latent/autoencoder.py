@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_gen.adversarial import losses
+from keras_gen.adversarial.losses import AdversarialLoss
 from keras_gen.engine import GenerativeModel, Update, compiled, grad, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
@@ -28,6 +29,7 @@ class LatentAutoencoder(GenerativeModel):
         decoder: Latents to images.
         kl: Weight of the divergence.
         discriminator: Images to scores of patches (n, rows, columns, 1), or None.
+        loss: What its scores cost: an `AdversarialLoss`, or the name of one.
         adversarial: Weight of deceiving it, relative to the reconstruction: both slopes at the picture are
             made equal first (Esser et al. 2021, eq. 7, there at the last layer).
         start: Training steps before the discriminator counts for the autoencoder.
@@ -52,6 +54,7 @@ class LatentAutoencoder(GenerativeModel):
         decoder: keras.Model,
         kl: float = 1e-4,
         discriminator: keras.Model | None = None,
+        loss: "str | AdversarialLoss" = "hinge",
         adversarial: float = 0.5,
         start: int = 0,
         features: keras.Model | None = None,
@@ -84,7 +87,7 @@ class LatentAutoencoder(GenerativeModel):
         self.seed = seed
         if features is not None:
             features.trainable = False
-        self.loss_function = losses.get("hinge")
+        self.loss_function = losses.get(loss)
         self.noise = keras.random.SeedGenerator(seed)
 
         def still(name: str, shape: tuple, value: str):
@@ -231,6 +234,7 @@ class LatentAutoencoder(GenerativeModel):
             "decoder": serialize(self.decoder),
             "kl": self.kl,
             "discriminator": None if self.discriminator is None else serialize(self.discriminator),
+            "loss": serialize(self.loss_function),
             "adversarial": self.adversarial,
             "start": self.start,
             "features": None if self.features is None else serialize(self.features),

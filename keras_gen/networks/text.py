@@ -30,7 +30,7 @@ def text_encoder(
     seen = layers.Reshape((1, 1 + length))(mask)
     for _ in range(blocks):
         inner = layers.LayerNormalization(epsilon=1e-5)(x)
-        attention = layers.MultiHeadAttention(heads, dim // heads, dropout=dropout)
+        attention = layers.MultiHeadAttention(heads, dim // heads, dropout=dropout, use_bias=False)
         x = layers.Add()([x, attention(inner, inner, attention_mask=seen)])
         inner = layers.Dense(4 * dim, activation="gelu")(layers.LayerNormalization(epsilon=1e-5)(x))
         inner = layers.Dense(dim)(inner)

@@ -1,5 +1,6 @@
 """The scenes as a TFDS dataset: `tfds.load("shapes")` once this module is imported."""
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_gen.data.sources import SHAPES
@@ -22,8 +23,8 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             "shape": tfds.features.ClassLabel(names=KINDS),
             "colour": tfds.features.ClassLabel(names=list(COLOURS)),
             "size": tfds.features.ClassLabel(names=list(SIZES)),
-            "x": "float32",
-            "y": "float32",
+            "x": np.float32,
+            "y": np.float32,
         }
         return tfds.core.DatasetInfo(
             builder=self,

@@ -1,0 +1,353 @@
+"""Latent diffusion: the first stage, the text encoder, and pictures by text, from training to SavedModel."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from harness import CARD, check_model, serve
+from keras import ops
+
+from keras_gen import load_model
+from keras_gen.data import ImageData
+from keras_gen.diffusion import Diffusion
+from keras_gen.engine import to_numpy
+from keras_gen.errors import InputError
+from keras_gen.export import can_export, export_file
+from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer, feature_distance, words_of
+from keras_gen.networks import latent_decoder, latent_encoder, patch_discriminator, text_encoder, time_unet
+
+SHAPE = (16, 16, 3)
+TEXTS = ("a small red circle", "a large blue ring left of a square")
+
+
+def first_stage(**more) -> LatentAutoencoder:
+    sizes = {"channels": 2, "width": 8, "multipliers": (1, 2)}
+    return LatentAutoencoder(latent_encoder(SHAPE, **sizes), latent_decoder(SHAPE, **sizes), **more)
+
+
+def denoiser(tokenizer: WordTokenizer, shape=(8, 8, 2), **more) -> Diffusion:
+    text = text_encoder(len(tokenizer.vocabulary) + 1, tokenizer.length, 16, 1, 2)
+    network = time_unet(shape, None, 16, (1,), 1, (8,), context=(1 + tokenizer.length, 16))
+    given = {"schedule": "cosine", "prediction": "v", "clip": False, "steps": 4, "guidance": 2.0} | more
+    return Diffusion(network, text=text, **given)
+
+
+@functools.cache
+def pictures() -> np.ndarray:
+    """Smooth random pictures in [-1, 1]."""
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(-1, 1, (32, 4, 4, 3)).astype("float32")
+    return np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)
+
+
+@functools.cache
+def tokenizer() -> WordTokenizer:
+    return WordTokenizer.learned(TEXTS)
+
+
+@functools.cache
+def pipeline() -> TextToImage:
+    """Trained a little: no weight is zero any more."""
+    keras.utils.set_random_seed(0)
+    stage = first_stage()
+    stage.compile(keras.optimizers.Adam(3e-3))
+    stage.fit({"image": pictures()}, batch_size=8, epochs=25, verbose=0)
+    latents = stage.measure(ImageData("noise", (pictures() + 1) / 2))
+    model = denoiser(tokenizer())
+    model.compile(keras.optimizers.Adam(3e-3))
+    tokens = tokenizer()(TEXTS * 16)
+    model.fit({"image": latents, "label": np.stack([tokens, tokens], axis=1)}, epochs=20, verbose=0)
+    return TextToImage(model, tokenizer(), stage)
+
+
+# --- first stage --------------------------------------------------------------------------------
+
+
+class TestFirstStage:
+    def test_life(self, tmp_path):
+        check_model(first_stage, {"image": pictures()[:16]}, tmp_path, steps=3)
+
+    @pytest.mark.once
+    def test_life_with_a_discriminator_and_features(self, tmp_path):
+        image = keras.Input(SHAPE)
+        near = keras.layers.Conv2D(4, 3, activation="relu")(image)
+        features = keras.Model(image, [near, keras.layers.Conv2D(4, 3)(near)])
+
+        def make():
+            copy = keras.models.clone_model(features)
+            critic = patch_discriminator(SHAPE, None, 8)
+            # under the hinge, the bias of a critic that is unsure of everything has no slope
+            return first_stage(discriminator=critic, features=copy, loss="non-saturating")
+
+        check_model(make, {"image": pictures()[:16]}, tmp_path, steps=3, export=False)
+
+    def test_it_learns(self):
+        stage = pipeline().autoencoder
+        error = np.abs(to_numpy(stage(pictures())) - pictures()).mean()
+        assert error < 0.25, "a grey picture's is .5"
+
+    def test_latents_are_measured_and_undone(self):
+        stage = pipeline().autoencoder
+        latents = to_numpy(stage.encode(pictures()))
+        np.testing.assert_allclose(latents.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+        np.testing.assert_allclose(latents.std(axis=(0, 1, 2)), 1, atol=1e-4)
+        np.testing.assert_allclose(to_numpy(stage.decode(latents)), to_numpy(stage(pictures())), atol=1e-5)
+        again = stage.measure(ImageData("noise", (pictures() + 1) / 2))
+        np.testing.assert_allclose(again, latents, atol=1e-5)
+
+    @pytest.mark.once
+    def test_a_channel_without_variance_is_refused(self):
+        stage = first_stage()
+        for variable in stage.encoder.layers[-1].weights:
+            variable.assign(ops.zeros_like(variable))
+        with pytest.raises(InputError, match="vary in every channel"):
+            stage.measure(ImageData("noise", (pictures() + 1) / 2))
+
+    @pytest.mark.once
+    def test_the_divergence_by_hand(self):
+        stage = first_stage(kl=0.5)
+        kernel, bias = stage.encoder.layers[-1].weights
+        kernel.assign(ops.zeros_like(kernel))
+        bias.assign([1.0, -2.0, 0.5, -0.5])
+        loss, terms = stage._loss({"image": pictures()}, False)
+        expected = np.mean([0.5 * (1 + np.exp(0.5) - 1 - 0.5), 0.5 * (4 + np.exp(-0.5) - 1 + 0.5)])
+        assert float(terms["divergence"]) == pytest.approx(expected, rel=1e-5)
+        assert float(loss) == pytest.approx(float(terms["error"]) + 0.5 * expected, rel=1e-5)
+
+    @pytest.mark.once
+    def test_deception_weighs_as_much_as_it_should(self):
+        """Of a discriminator a x.sum() the slope is the same everywhere, so the balance is known."""
+        image = keras.Input(SHAPE)
+        score = keras.layers.Conv2D(
+            1, 16, use_bias=False, kernel_initializer=keras.initializers.Constant(3.0)
+        )
+        stage = first_stage(discriminator=keras.Model(image, score(image)), adversarial=0.25)
+        n, size = 4, np.prod(SHAPE)
+        made = ops.convert_to_tensor(0.5 * pictures()[:n])
+        found = float(stage._deception(made, ops.convert_to_tensor(pictures()[:n]), False))
+        of_error, of_score = 1 / np.sqrt(n * size), 3.0 * np.sqrt(size) / np.sqrt(n)
+        expected = 0.25 * of_error / of_score * -3.0 * float(np.mean(0.5 * pictures()[:n])) * size
+        assert found == pytest.approx(expected, rel=1e-3)
+        stage.start = 5
+        assert float(stage._deception(made, ops.convert_to_tensor(pictures()[:n]), False)) == 0
+
+    @pytest.mark.once
+    def test_distance_of_features(self):
+        image = keras.Input(SHAPE)
+        features = keras.Model(image, [keras.layers.Identity()(image)])
+        a = ops.ones((2, *SHAPE))
+        assert float(feature_distance(features, a, 5 * a)) == pytest.approx(0, abs=1e-6), "directions alone"
+        assert float(feature_distance(features, a, -a)) == pytest.approx(4, abs=1e-4)
+
+    @pytest.mark.once
+    def test_networks_that_do_not_fit(self):
+        with pytest.raises(InputError, match="Expected an encoder"):
+            LatentAutoencoder(latent_encoder(SHAPE, 3, 8), latent_decoder(SHAPE, 2, 8))
+        with pytest.raises(InputError, match="sides 4 divides"):
+            latent_encoder((18, 16, 3), 2, 8)
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+class TestTokenizer:
+    def test_words_to_numbers(self):
+        known = WordTokenizer(["red", "ring"], 3)
+        np.testing.assert_array_equal(
+            known(["Red, RING!", "a red ring", "", "ring ring ring red"]),
+            [[1, 2, 0], [0, 1, 2], [0, 0, 0], [2, 2, 2]],
+        )
+        assert known.unknown("a red rang a") == ["a", "rang"] and "ring" in known.nearest("rang")
+
+    def test_learned_from_texts(self):
+        found = WordTokenizer.learned(["b a", "a c", "a b"], least=2)
+        assert found.vocabulary == ("a", "b") and found.length == 2
+        assert WordTokenizer.learned(["b a", "a c"], most=1).vocabulary == ("a",)
+        with pytest.raises(InputError, match="captions with words"):
+            WordTokenizer.learned(["...", ""])
+
+    @pytest.mark.once
+    @pytest.mark.skipif(not can_export(), reason="needs TensorFlow")
+    def test_in_the_graph_as_in_python(self):
+        import tensorflow as tf
+
+        texts = [
+            "A small RED circle!",
+            "größe ÉTÉ κύκλος 12 rouge",
+            "",
+            "  ring,ring of_ring\tred\nblue ",
+            "крас red 漢字 ring",
+            " ".join(["ring"] * 40),
+        ]
+        known = WordTokenizer(["small", "red", "ring", "größe", "été", "κύκλος", "12", "漢字", "of"], 8)
+        np.testing.assert_array_equal(known.in_graph(tf.constant(texts)).numpy(), known(texts))
+        assert words_of(texts[1]) == ["größe", "été", "κύκλος", "12", "rouge"]
+
+
+class TestText:
+    def test_empty_places_change_nothing(self):
+        keras.utils.set_random_seed(1)
+        short, long = text_encoder(9, 4, 16, 2, 2), text_encoder(9, 7, 16, 2, 2)
+        values = short.get_weights()
+        places = next(i for i, w in enumerate(short.weights) if w.name == "places")
+        values[places] = np.concatenate([values[places], np.full((3, 16), 7.0, "float32")])
+        long.set_weights(values)
+        tokens = np.array([[3, 1, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
+        near, there = (to_numpy(x) for x in short(tokens))
+        far, far_there = (to_numpy(x) for x in long(np.pad(tokens, ((0, 0), (0, 3)))))
+        np.testing.assert_array_equal(there, [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+        np.testing.assert_allclose(far[:, :5][there > 0], near[there > 0], atol=1e-5)
+        assert np.abs(near[0, 1] - near[1, 1]).max() > 1e-3 and np.isfinite(near).all()
+        unet = time_unet((8, 8, 2), None, 16, (1,), 1, (8,), context=(5, 16))
+        rng = np.random.default_rng(0)
+        unet.set_weights([w + 0.1 * rng.normal(size=w.shape) for w in unet.get_weights()])
+        longer = time_unet((8, 8, 2), None, 16, (1,), 1, (8,), context=(8, 16))
+        longer.set_weights(unet.get_weights())
+        x, times = rng.normal(size=(3, 8, 8, 2)).astype("float32"), np.array([1.0, 50, 900])
+        made = to_numpy(unet([x, times, near, there]))
+        np.testing.assert_allclose(to_numpy(longer([x, times, far, far_there])), made, atol=1e-4)
+        other = to_numpy(unet([x, times, near[::-1].copy(), there[::-1].copy()]))
+        assert np.abs(other - made).max() > 1e-2, "texts matter"
+
+    def test_order_of_words_matters(self):
+        keras.utils.set_random_seed(1)
+        encoder = text_encoder(9, 3, 16, 1, 2)
+        ab, ba = (to_numpy(encoder(np.array([t]))[0]) for t in ([1, 2, 0], [2, 1, 0]))
+        assert np.abs(ab[:, 0] - ba[:, 0]).max() > 1e-4
+
+    @pytest.mark.once
+    def test_sizes_that_cannot_be(self):
+        with pytest.raises(InputError, match="heads that divide"):
+            text_encoder(9, 3, 10, 1, 4)
+
+
+# --- the denoiser -------------------------------------------------------------------------------
+
+
+class TestDenoiser:
+    def test_life(self, tmp_path):
+        known = tokenizer()
+        batch = {"image": np.random.default_rng(0).normal(size=(16, 8, 8, 2)).astype("float32")}
+        batch["label"] = known(TEXTS * 8)
+        tokens = known([TEXTS[0]]).tolist()
+        draws = {"steps": 3, "guidance": 2.0, "label": tokens}
+        check_model(lambda: denoiser(known), batch, tmp_path, steps=6, draws=draws, export=False)
+
+    @pytest.mark.once
+    def test_one_caption_of_several(self):
+        model = denoiser(tokenizer())
+        tokens = np.arange(1, 1 + 64 * 3 * 2, dtype="int32").reshape(64, 3, 2)
+        chosen = to_numpy(model._one_caption(ops.convert_to_tensor(tokens)))
+        where = (tokens == chosen[:, None]).all(axis=2)
+        assert (where.sum(axis=1) == 1).all() and set(where.argmax(axis=1)) == {0, 1, 2}
+
+    def test_guidance_leads_to_the_text_and_away_from_another(self):
+        model = pipeline().diffusion
+        first, second = (np.repeat(tokenizer()([text]), 2, axis=0) for text in TEXTS)
+
+        def drawn(**more):
+            return to_numpy(model.sample(2, condition=first, seed=3, **more))
+
+        plain, guided = drawn(guidance=1.0), drawn(guidance=3.0)
+        assert np.abs(plain - guided).max() > 1e-3
+        np.testing.assert_allclose(drawn(guidance=3.0, against=first), plain, atol=1e-4)
+        nothing = np.zeros_like(first)
+        np.testing.assert_allclose(drawn(guidance=3.0, against=nothing), guided, atol=1e-4)
+        assert np.abs(drawn(guidance=3.0, against=second) - guided).max() > 1e-3
+        unasked = to_numpy(model.sample(2, seed=3, guidance=1.0))
+        np.testing.assert_allclose(drawn(guidance=0.0), unasked, atol=1e-4)
+
+    @pytest.mark.once
+    def test_classes_and_texts_together_are_refused(self):
+        model = denoiser(tokenizer())
+        with pytest.raises(InputError, match="both"):
+            Diffusion(model.network, classes=3, text=model.text)
+
+
+# --- the pipeline -------------------------------------------------------------------------------
+
+
+class TestPipeline:
+    def test_a_picture_depends_on_its_prompt_and_seed_alone(self):
+        model = pipeline()
+        both = to_numpy(model.generate(TEXTS, seed=1))
+        assert both.shape == (2, *SHAPE) and np.abs(both).max() <= 1
+        np.testing.assert_allclose(to_numpy(model.generate(TEXTS[:1], seed=1)), both[:1], atol=1e-5)
+        assert np.abs(to_numpy(model.generate(TEXTS, seed=2)) - both).max() > 1e-3
+        swapped = to_numpy(model.generate(TEXTS[::-1], seed=1))
+        assert np.abs(swapped[0] - both[0]).max() > 1e-3
+        seeds = to_numpy(model.generate([TEXTS[0]] * 2, seed=np.array([1, 1])))
+        assert np.isfinite(seeds).all()
+
+    def test_loaded_it_draws_the_same(self, tmp_path):
+        model = pipeline()
+        model.save(tmp_path / "model.keras")
+        loaded = load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(
+            to_numpy(loaded.generate(TEXTS, seed=1)), to_numpy(model.generate(TEXTS, seed=1)), atol=1e-5
+        )
+        assert loaded.tokenizer == model.tokenizer
+
+    def test_from_a_picture(self):
+        model, given = pipeline(), pictures()[:2]
+        np.testing.assert_array_equal(model.generate(TEXTS, init=given, strength=0.0), given)
+        whole = to_numpy(model.generate(TEXTS, seed=1, init=given, strength=1.0))
+        np.testing.assert_allclose(whole, to_numpy(model.generate(TEXTS, seed=1)), atol=1e-5)
+        half = to_numpy(model.generate(TEXTS, seed=1, init=given, strength=0.25))
+        stage = model.autoencoder
+        assert np.abs(half - to_numpy(stage(given))).mean() < np.abs(whole - to_numpy(stage(given))).mean()
+
+    def test_within_a_mask(self):
+        model, given = pipeline(), pictures()[:2]
+        mask = np.zeros((1, 16, 16, 1), "float32")
+        mask[:, :7, :5] = 1  # not on the latents' grid
+        made = to_numpy(model.generate(TEXTS, seed=1, init=given, mask=mask))
+        keep = np.broadcast_to(mask, made.shape) == 0
+        np.testing.assert_array_equal(made[keep], given[keep])
+        assert np.abs(made - given)[~keep].max() > 1e-2
+        with pytest.raises(InputError, match="with a mask"):
+            model.generate(TEXTS, mask=mask)
+
+    @pytest.mark.once
+    def test_intermediate_pictures(self):
+        seen = []
+        pipeline().generate(TEXTS, watch=lambda done, x: seen.append((done, to_numpy(x).shape)), every=2)
+        assert seen == [(0, (2, *SHAPE)), (2, (2, *SHAPE)), (4, (2, *SHAPE))]
+
+    @pytest.mark.once
+    def test_parts_that_do_not_fit(self):
+        model = pipeline()
+        with pytest.raises(InputError, match="tokenizer of"):
+            TextToImage(model.diffusion, WordTokenizer(["a"], 2), model.autoencoder)
+        with pytest.raises(InputError, match="autoencoder with latents"):
+            TextToImage(denoiser(tokenizer(), (8, 8, 3)), tokenizer(), model.autoencoder)
+        with pytest.raises(InputError, match="text encoder"):
+            TextToImage(Diffusion(time_unet((8, 8, 2), None, 8, (1,), 1, ())), tokenizer())
+
+    @pytest.mark.once
+    def test_without_a_first_stage(self):
+        model = TextToImage(denoiser(tokenizer(), (8, 8, 3), clip=True), tokenizer())
+        assert to_numpy(model.generate(TEXTS)).shape == (2, 8, 8, 3)
+        assert set(model.signatures()) == {"generate"}
+
+    @pytest.mark.once
+    @pytest.mark.skipif(not can_export(), reason="needs TensorFlow")
+    def test_served(self, tmp_path):
+        """Strings in, pictures out, where neither Keras nor keras_gen is."""
+        model = pipeline()
+        model.save(tmp_path / "model.keras")
+        export_file(tmp_path / "model.keras", tmp_path / "savedmodel", CARD)
+        levels = np.round((pictures()[:2] + 1) * 127.5).astype("uint8")
+        served = serve(tmp_path / "savedmodel", {"encode/image": levels}, tmp_path)
+        expected = to_numpy(model.autoencoder.encode(levels / 127.5 - 1))
+        np.testing.assert_allclose(served["encode"], expected, atol=1e-4)
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(str(tmp_path / "savedmodel"))
+        made = loaded.generate(
+            prompts=tf.constant(TEXTS), seed=tf.constant(1), steps=tf.constant(4), guidance=tf.constant(2.0)
+        )
+        ours = to_numpy(model.generate(TEXTS, seed=1))
+        assert made.dtype == tf.uint8
+        assert np.abs(made.numpy() - (ours + 1) * 127.5).max() <= 1.01
