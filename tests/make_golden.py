@@ -18,7 +18,19 @@ from keras_gen.data import load
 from keras_gen.diffusion import Ancestral, Diffusion
 from keras_gen.engine import to_numpy
 from keras_gen.hashing import SemanticHash
-from keras_gen.networks import dcgan_discriminator, dcgan_generator, mlp_decoder, mlp_encoder, time_unet, unet
+from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer
+from keras_gen.networks import (
+    dcgan_discriminator,
+    dcgan_generator,
+    latent_decoder,
+    latent_encoder,
+    mlp_decoder,
+    mlp_encoder,
+    patch_discriminator,
+    text_encoder,
+    time_unet,
+    unet,
+)
 from keras_gen.semisupervised import Classifier
 from keras_gen.variational import VAE
 
@@ -194,6 +206,45 @@ def diffusion_results(name: str) -> dict:
     return {key: [round(float(v), 6) for v in values] for key, values in found.items()}
 
 
+class KnownNoiseStage(LatentAutoencoder):
+    """A first stage whose noise in training is the same everywhere."""
+
+    def draw(self, n):
+        noise = np.random.default_rng(6).normal(size=(64, *self.latent_shape)).astype("float32")
+        return keras.ops.convert_to_tensor(noise)[:n]
+
+
+def latent_results() -> dict:
+    """What a first stage with a discriminator and a denoiser with texts log, and what is drawn by text."""
+    digits = load("digits").train.floats(slice(0, 32))
+    sizes = {"channels": 2, "width": 8, "multipliers": (1, 2)}
+    stage = KnownNoiseStage(
+        latent_encoder((8, 8, 1), **sizes),
+        latent_decoder((8, 8, 1), **sizes),
+        discriminator=patch_discriminator((8, 8, 1), None, 4),
+    )
+    texts = ["a one", "a two or a three"] * 16
+    tokenizer = WordTokenizer.learned(texts)
+    text = text_encoder(len(tokenizer.vocabulary) + 1, tokenizer.length, 8, 1, 2)
+    network = time_unet((4, 4, 2), None, 8, (1,), 1, (4,), context=(1 + tokenizer.length, 8))
+    model = KnownNoiseDiffusion(network, "cosine", "v", text=text, clip=False, steps=4, guidance=2.0)
+    for part in (stage, model):
+        small_gan.set_known_weights(part)
+    model.average.set_weights(network.get_weights())
+    model.text_average.set_weights(text.get_weights())
+    stage.scale.assign([1.5, 0.5])
+    pipeline = TextToImage(model, tokenizer, stage)
+    found = {"latents": to_numpy(stage.encode(digits[:2])).ravel()}
+    found["drawn"] = to_numpy(pipeline.generate(texts[:2], seed=1, negative="three")).ravel()
+    stage.compile({name: keras.optimizers.Adam(1e-3) for name in ("autoencoder", "discriminator")})
+    found |= stage.fit({"image": digits}, batch_size=32, epochs=5, shuffle=False, verbose=0).history
+    model.compile(keras.optimizers.Adam(1e-3))
+    batch = {"image": to_numpy(stage.encode(digits)), "label": tokenizer(texts)}
+    history = model.fit(batch, batch_size=32, epochs=5, shuffle=False, verbose=0).history
+    found["denoiser"] = history["loss"]
+    return {key: [round(float(v), 6) for v in values] for key, values in found.items()}
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     backend = keras.backend.backend()
@@ -202,6 +253,7 @@ if __name__ == "__main__":
         losses = {"gan": small_gan.trained()[1], "vae": vae_step_losses()}
         losses["adversarial"] = adversarial_steps()
         losses |= {f"diffusion {name}": diffusion_results(name) for name in diffusion_family()}
+        losses["latent"] = latent_results()
         losses |= {name: autoencoder_step_losses(name) for name in autoencoder_family()}
         losses = {k: {n: [float(x) for x in v] for n, v in h.items()} for k, h in losses.items()}
         (GOLDEN / "losses.json").write_text(json.dumps(losses, indent=1) + "\n")

@@ -1,8 +1,10 @@
 """Latent diffusion: the first stage, the text encoder, and pictures by text, from training to SavedModel."""
 
 import functools
+import json
 
 import keras
+import make_golden
 import numpy as np
 import pytest
 from harness import CARD, check_model, serve
@@ -59,6 +61,14 @@ def pipeline() -> TextToImage:
     tokens = tokenizer()(TEXTS * 16)
     model.fit({"image": latents, "label": np.stack([tokens, tokens], axis=1)}, epochs=20, verbose=0)
     return TextToImage(model, tokenizer(), stage)
+
+
+def test_the_same_on_every_backend():
+    golden = json.loads((make_golden.GOLDEN / "losses.json").read_text())["latent"]
+    found = make_golden.latent_results()
+    assert set(found) == set(golden)
+    for key, values in golden.items():
+        np.testing.assert_allclose(found[key], values, rtol=1e-4, atol=1e-4, err_msg=key)
 
 
 # --- first stage --------------------------------------------------------------------------------
@@ -226,6 +236,7 @@ class TestText:
 
 
 class TestDenoiser:
+    @pytest.mark.once
     def test_life(self, tmp_path):
         known = tokenizer()
         batch = {"image": np.random.default_rng(0).normal(size=(16, 8, 8, 2)).astype("float32")}

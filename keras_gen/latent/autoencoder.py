@@ -116,6 +116,10 @@ class LatentAutoencoder(GenerativeModel):
     def after_updates(self, batch) -> None:
         self.steps_done.assign(self.steps_done + 1.0)
 
+    def draw(self, n):
+        """The noise of n pictures' latents in training: tests hand in their own."""
+        return keras.random.normal((n, *self.latent_shape), dtype="float32", seed=self.noise)
+
     def _moments(self, images, training: bool):
         output = ops.cast(self.encoder(images, training=training), "float32")
         mean, log_variance = ops.split(output, 2, axis=-1)
@@ -126,8 +130,7 @@ class LatentAutoencoder(GenerativeModel):
         mean, log_variance = self._moments(images, training)
         latents = mean
         if training:
-            noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=self.noise)
-            latents = mean + ops.exp(0.5 * log_variance) * noise
+            latents = mean + ops.exp(0.5 * log_variance) * self.draw(ops.shape(mean)[0])
         return ops.cast(self.decoder(latents, training=training), "float32"), mean, log_variance
 
     def _loss(self, batch, training: bool):
