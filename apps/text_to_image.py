@@ -203,10 +203,10 @@ def _targets(options: Draw, prompts: list[str]) -> _Targets:
     short = "-".join("".join(c if c.isalnum() else " " for c in prompts[0]).split())[:60] or "picture"
     out = Path(options.out).expanduser() if options.out is not None else None
     if out is not None and out.suffix.lower() == ".png" and not out.is_dir():
+        out.parent.mkdir(parents=True, exist_ok=True)
         strip = out.with_name(f"{out.stem}-strip.png")
         if count == 1:
             return _Targets([out], None, strip)
-        out.parent.mkdir(parents=True, exist_ok=True)
         return _Targets([], out, strip)
     if out is not None and out.suffix and not out.is_dir():
         raise InputError(f"Expected a .png file or a folder as --out. Received: {out}.")

@@ -36,9 +36,10 @@ TASKS = (
     "pretrain",
     "retrieve",
     "sample",
+    "text_to_image",
     "translate",
 )
-COMMANDS = ("denoise", "detect", "retrieve", "translate")
+COMMANDS = ("denoise", "detect", "retrieve", "text_to_image", "translate")
 """The tasks that begin with a command."""
 
 

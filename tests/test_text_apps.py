@@ -1,0 +1,157 @@
+"""apps.text_to_image: from captioned pictures to a picture by a sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from calls import refused, run
+from PIL import Image
+
+from keras_gen import load_model
+from keras_gen.export import can_export
+
+APP = "apps.text_to_image"
+SMALL = [
+    *["--width", "8", "--blocks", "1", "--multipliers", "1", "--text-dim", "8", "--text-blocks", "1"],
+    *["--autoencoder-width", "8", "--autoencoder-epochs", "1", "--epochs", "1", "--steps", "2"],
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on captioned pictures of a folder, one of them without a caption, one named twice."""
+    root = tmp_path_factory.mktemp("text")
+    folder = root / "pictures"
+    folder.mkdir()
+    lines = []
+    for i in range(40):
+        colour = ("red", "blue")[i % 2]
+        Image.new("RGBA", (16, 16), colour).save(folder / f"{i}.png")
+        if i:
+            lines.append({"file_name": f"{i}.png", "text": f"a {colour} square"})
+    lines.append({"file_name": "1.png", "text": ["all blue", "nothing but blue"]})
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    flags = ["--data", folder, "--image-size", "16", "--batch-size", "8", *SMALL, "--no-export"]
+    done = run(APP, "train", *flags, "--out", root / "run")
+    assert done.returncode == 0, done.stderr
+    assert "left out: 1 of" in done.stdout and "words" in done.stdout and "reconstruction:" in done.stdout
+    return root / "run"
+
+
+@pytest.mark.once
+class TestTrain:
+    def test_what_a_run_leaves(self, trained):
+        names = {"autoencoder.keras", "latents.npz", "model.keras", "samples.png", "reconstructions.png"}
+        assert names <= {p.name for p in trained.iterdir()}
+        with np.load(trained / "latents.npz") as latents:
+            assert abs(latents["train"].std() - 1) < 1e-3 and latents["train"].shape[1:] == (4, 4, 4)
+        model = load_model(trained / "model.keras")
+        assert set(model.tokenizer.vocabulary) >= {"red", "blue", "square", "nothing", "but"}
+        assert (trained / "samples" / "epoch-00001.png").exists()
+
+    def test_going_on_at_any_stage(self, trained, here, tmp_path):
+        import shutil
+
+        for name, gone in (
+            ("denoiser", ["model.keras"]),
+            ("stage", ["model.keras", "latents.npz", "autoencoder.keras"]),
+        ):
+            shutil.copytree(trained, tmp_path / name)
+            for file in gone:
+                (tmp_path / name / file).unlink()
+            done = here(APP, "train", "--resume", tmp_path / name)
+            assert done.returncode == 0, done.stderr
+            with np.load(tmp_path / name / "latents.npz") as ours, np.load(trained / "latents.npz") as theirs:
+                np.testing.assert_allclose(ours["train"], theirs["train"], atol=1e-5)
+
+    def test_a_first_stage_of_another_run(self, trained, here, tmp_path):
+        data = json.loads((trained / "config.json").read_text())["options"]["data"]
+        flags = ["--data", data, "--image-size", "16", "--batch-size", "8", *SMALL]
+        done = here(APP, "train", *flags, "--autoencoder", trained, "--out", tmp_path / "run")
+        assert done.returncode == 0 and "of " + str(trained) in done.stdout, done.stderr
+        assert not (tmp_path / "run" / "autoencoder").exists(), "nothing was trained there"
+        if can_export():
+            card = json.loads((tmp_path / "run" / "savedmodel" / "card.json").read_text())
+            assert card["signatures"]["generate"]["inputs"]["prompts"]["dtype"] == "string"
+        message = refused(here(APP, "train", "--data", data, "--autoencoder", tmp_path))
+        assert "trained first stage" in message
+        message = refused(here(APP, "train", "--data", data, "--image-size", "32", "--autoencoder", trained))
+        assert "(32, 32, 3)" in message and "(16, 16, 3)" in message
+
+    def test_on_pixels_and_scenes(self, here, tmp_path):
+        flags = ["--limit", "64", "--space", "pixel", "--measure", "4", *SMALL, "--attention", "0"]
+        done = here(APP, "train", *flags, "--batch-size", "32", "--no-export", "--out", tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+        assert "thing" in done.stdout and not (tmp_path / "run" / "latents.npz").exists()
+        measured = ["--n", "6", "--guidance", "0", "2", "--out", tmp_path / "m.json"]
+        done = here(APP, "measure", "--run", tmp_path / "run", *measured)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "m.json").read_text())
+        assert set(rows) == {"0.0", "2.0"} and (tmp_path / "m.png").exists()
+        assert sum(row["of"] for name, row in rows["2.0"].items() if "thing" in name) == 6
+
+    def test_data_without_captions(self, here):
+        assert "Expected captions" in refused(here(APP, "train", "--data", "digits"))
+
+
+@pytest.mark.once
+class TestDraw:
+    def test_one_picture(self, trained, here, tmp_path):
+        target = tmp_path / "new" / "red.png"
+        done = here(APP, "a red square", "--run", trained, "--out", target, "--strip", "--seed", "3")
+        assert done.returncode == 0, done.stderr
+        assert Image.open(target).size == (64, 64)
+        assert Image.open(tmp_path / "new" / "red-strip.png").size[0] > 128
+        again = tmp_path / "again.png"
+        here(APP, "draw", "a red square", "--run", trained, "-o", again, "--seed", "3", "--scale", "1")
+        small = np.asarray(Image.open(target).resize((16, 16), 0))
+        np.testing.assert_array_equal(small, np.asarray(Image.open(again)))
+
+    def test_several(self, trained, here, tmp_path):
+        (tmp_path / "prompts.txt").write_text("a red square\n\nall blue\n")
+        folder = tmp_path / "out"
+        flags = ["--prompts-file", tmp_path / "prompts.txt", "--n", "2", "--out", folder]
+        done = here(APP, *flags, "--run", trained, "--guidance", "1.5", "--negative", "blue")
+        assert done.returncode == 0, done.stderr
+        names = sorted(p.name for p in folder.iterdir())
+        assert names == [*(f"a-red-square-{i}.png" for i in (1, 2, 3, 4)), "a-red-square-sheet.png"]
+        done = here(APP, "all blue", "a red square", "--run", trained, "--out", tmp_path / "sheet.png")
+        assert done.returncode == 0 and (tmp_path / "sheet.png").exists()
+
+    def test_from_a_picture_within_a_mask(self, trained, here, tmp_path):
+        rng = np.random.default_rng(0)
+        given = rng.integers(0, 256, (16, 16, 3), "uint8")
+        mask = np.zeros((16, 16), "uint8")
+        mask[2:9, 3:12] = 255
+        Image.fromarray(given).save(tmp_path / "given.png")
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        flags = ["--init", tmp_path / "given.png", "--run", trained, "--scale", "1"]
+        done = here(APP, "all blue", *flags, "--mask", tmp_path / "mask.png", "-o", tmp_path / "made.png")
+        assert done.returncode == 0, done.stderr
+        made = np.asarray(Image.open(tmp_path / "made.png"))
+        np.testing.assert_array_equal(made[mask == 0], given[mask == 0])
+        assert (made[mask > 0] != given[mask > 0]).any()
+        done = here(APP, "all blue", *flags, "--strength", "0", "-o", tmp_path / "same.png")
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "same.png")), given)
+        Image.new("L", (8, 8), 255).save(tmp_path / "other.png")
+        message = refused(here(APP, "all blue", *flags, "--mask", tmp_path / "other.png"))
+        assert "16x16" in message and "8x8" in message
+
+    def test_words(self, trained, here, tmp_path):
+        out = ["--run", trained, "--out", tmp_path / "a.png"]
+        done = here(APP, "a rad square", *out)
+        assert done.returncode == 0 and "'rad' (near: red" in done.stdout
+        assert "'crimson', 'circle'" in refused(here(APP, "crimson circle", *out))
+        assert "'κύκλος'" in refused(here(APP, "κύκλος", *out))
+        assert "no words at all" in refused(here(APP, "?!", *out))
+        done = here(APP, "a red " * 30 + "square", *out)
+        assert done.returncode == 0 and "61 words, of which the first 3 count" in done.stdout
+
+    def test_refused(self, trained, here, tmp_path):
+        assert "an empty one" in refused(here(APP, "", "--run", trained))
+        assert "Received: none" in refused(here(APP, "--run", trained))
+        assert "--init" in refused(here(APP, "blue", "--run", trained, "--mask", "m.png"))
+        assert "0 to 1" in refused(here(APP, "blue", "--run", trained, "--init", "x", "--strength", "2"))
+        assert ".png" in refused(here(APP, "blue", "--run", trained, "--out", tmp_path / "a.jpg"))
+        assert "file of text" in refused(here(APP, "--prompts-file", tmp_path, "--run", trained))
+        assert "folder of a run" in refused(here(APP, "blue", "--run", tmp_path / "nowhere"))
