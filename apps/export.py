@@ -15,7 +15,7 @@ class Options:
     out: str | None = None
     """Folder to write; default: RUN/savedmodel."""
     keras: bool = False
-    """Write model.keras there too, without the optimizer's state: for Keras on any backend."""
+    """Write model.keras there too, without what only training needs: for Keras on any backend."""
 
 
 def work(options: Options) -> None:
@@ -37,7 +37,7 @@ def work(options: Options) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     export_file(model_file, out, card)
     if options.keras:
-        load_model(model_file).save(out / "model.keras")
+        load_model(model_file).for_use().save(out / "model.keras")
     print(f"wrote {out}; its README.md shows how to call it")
 
 

@@ -96,6 +96,10 @@ class GenerativeModel(keras.Model):
         """What follows the last update of a step: averages of weights, counts. It may assign to what is not
         trained."""
 
+    def for_use(self) -> "GenerativeModel":
+        """The model, or a copy that does the same without what only training needs."""
+        return self
+
     @classmethod
     def from_config(cls, config):
         config = copy.deepcopy(config)  # Keras empties what it deserialises

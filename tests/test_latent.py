@@ -293,6 +293,11 @@ class TestPipeline:
 
     def test_loaded_it_draws_the_same(self, tmp_path):
         model = pipeline()
+        slim = model.for_use()
+        assert slim.count_params() < 0.7 * model.count_params()
+        np.testing.assert_allclose(
+            to_numpy(slim.generate(TEXTS, seed=1)), to_numpy(model.generate(TEXTS, seed=1)), atol=1e-5
+        )
         model.save(tmp_path / "model.keras")
         loaded = load_model(tmp_path / "model.keras")
         np.testing.assert_allclose(

@@ -650,6 +650,18 @@ class Diffusion(GenerativeModel):
         )
         return found + dims * ops.log(start.alpha)  # of the pictures, not of what is left of them
 
+    def for_use(self) -> "Diffusion":
+        """A copy that draws the same and cannot be trained further: the averaged weights alone."""
+        if self.average is None:
+            return self
+        config = {**self.get_config(), "ema": 0.0}
+        copy = type(self).from_config(config)
+        copy.network.set_weights(self.average.get_weights())
+        if copy.text is not None and self.text_average is not None:
+            copy.text.set_weights(self.text_average.get_weights())
+        copy.seen.assign(self.seen)
+        return copy
+
     # --- deployment and configuration ----------------------------------------------------------
 
     def signatures(self) -> dict:

@@ -135,6 +135,10 @@ class TextToImage(keras.Model):
         blocks = mask.reshape(len(mask), rows, height // rows, columns, width // columns, 1)
         return blocks.max(axis=(2, 4))
 
+    def for_use(self) -> "TextToImage":
+        """A copy that draws the same, without what only training needs."""
+        return TextToImage(self.diffusion.for_use(), self.tokenizer, self.autoencoder)
+
     def signatures(self) -> dict:
         """What an export serves; see `VAE.signatures`. Prompts are strings: the tokenizer is inside."""
         diffusion = self.diffusion
