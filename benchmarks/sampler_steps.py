@@ -1,6 +1,6 @@
 """Frechet distance against steps: the table of DDIM's paper, for a trained run and every sampler.
 
-    python -m benchmarks.sampler_steps RUN [--n 2000] [--steps 5 10 20 50 100] [--out steps.csv]
+    python -m benchmarks.sampler_steps RUN|MODEL.keras [--data mnist] [--n 2000] [--steps 5 10 20 50 100] [--out steps.csv]
 
 Pictures of the same seed (for a deterministic sampler, of the same noise) against as many held-out ones, in
 the features of the classifier that comes along. Goes on where it was when started again.
@@ -31,15 +31,19 @@ SAMPLERS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--data", help="default: the run's")
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100])
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--out", type=Path, default=Path("runs/sampler-steps.csv"))
     options = parser.parse_args()
-    run = Run.open(str(options.run), reading=True)
-    best = options.run / "best.keras"
-    model = load_model(best if best.exists() else run.model_file())
-    name = run.config["options"]["data"]
+    if options.run.is_file():
+        model, name = load_model(options.run), options.data or "mnist"
+    else:
+        run = Run.open(str(options.run), reading=True)
+        best = options.run / "best.keras"
+        model = load_model(best if best.exists() else run.model_file())
+        name = options.data or run.config["options"]["data"]
     features = metrics.load_features("auto", name)
     real = features(load(name).test.levels()[: options.n])
     done = {}
