@@ -1,8 +1,8 @@
 """Frechet distance against steps: the table of DDIM's paper, for a trained run and every sampler.
 
-    python -m benchmarks.sampler_steps RUN|MODEL.keras [--data mnist] [--n 2000] [--steps 5 10 20 50 100] [--out steps.csv]
+    python -m benchmarks.sampler_steps savedmodels/generate_mnist/model.keras --data mnist [--n 2000] [--steps 5 10]
 
-Pictures of the same seed (for a deterministic sampler, of the same noise) against as many held-out ones, in
+Takes a run too. Pictures of the same seed (for a deterministic sampler, of the same noise) against as many held-out ones, in
 the features of the classifier that comes along. Goes on where it was when started again.
 """
 
