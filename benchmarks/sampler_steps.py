@@ -1,9 +1,10 @@
 """Frechet distance against steps: the table of DDIM's paper, for a trained run and every sampler.
 
-    python -m benchmarks.sampler_steps savedmodels/generate_mnist/model.keras --data mnist [--n 2000] [--steps 5 10]
+    python -m benchmarks.sampler_steps savedmodels/generate_mnist/model.keras [--n 2000] [--steps 5 10 20]
 
-Takes a run too. Pictures of the same seed (for a deterministic sampler, of the same noise) against as many held-out ones, in
-the features of the classifier that comes along. Goes on where it was when started again.
+Takes a model's file or a run. Pictures of the same seed (for a deterministic sampler, of the same noise) against
+as many held-out ones, in the features of the classifier that comes along. Goes on where it was when started
+again.
 """
 
 import argparse
@@ -31,7 +32,7 @@ SAMPLERS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--data", help="default: the run's")
+    parser.add_argument("--data", help="default: the run's, or mnist")
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100])
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
