@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
     from keras_gen.data import ImageData, Splits
-    from keras_gen.data.examples import Examples
     from keras_gen.diffusion import Diffusion
     from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer
     from keras_gen.training import Run
@@ -277,7 +276,7 @@ def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Split
     """What the denoiser learns on, encoded once and kept."""
     import numpy as np
 
-    from keras_gen.data import Splits
+    from keras_gen.data import LatentData, Splits
 
     file = run.path / LATENTS
     if not file.exists():
@@ -285,13 +284,7 @@ def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Split
         np.savez(part, train=stage.latents(splits.train), test=stage.latents(splits.test))
         part.replace(file)
     with np.load(file) as kept:
-        return Splits(*(_latent_data(splits.train.name, kept[name]) for name in ("train", "test")))
-
-
-def _latent_data(name: str, values: "np.ndarray") -> "Examples":
-    from keras_gen.data import LatentData
-
-    return LatentData(name, values)
+        return Splits(*(LatentData(splits.train.name, kept[name]) for name in ("train", "test")))
 
 
 # --- denoiser ----------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
     python -m benchmarks.sampler_steps savedmodels/generate_mnist/model.keras [--n 2000] [--steps 5 10 20]
 
-Takes a model's file or a run. Pictures of the same seed (for a deterministic sampler, of the same noise) against
-as many held-out ones, in the features of the classifier that comes along. Goes on where it was when started
-again.
+Takes a model's file or a run. Pictures of the same seed (for a deterministic sampler, of the same noise)
+against as many held-out ones, in the features of the classifier that comes along. Goes on where it was when
+started again.
 """
 
 import argparse

@@ -64,6 +64,12 @@ def test_missing_pictures_and_missing_texts_are_counted(tmp_path, caplog):
     assert "2 pictures without a text: in/4.png" in caplog.text
 
 
+def test_pictures_left_out_are_not_missing(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        splits = load(folder_of(tmp_path, rows()), limit=4)
+    assert len(said(splits)) == 4 and not caplog.text
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

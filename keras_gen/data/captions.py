@@ -44,16 +44,16 @@ def read_metadata(
             if not line.strip():
                 continue
             name, said, label = _line(path, number, line)
-            if name not in there:
-                missing.append(name)
+            if name not in there:  # or it is there and was left out, by a limit or as no picture
+                missing += [] if (folder / name).is_file() else [name]
                 continue
             texts.setdefault(name, []).extend(said)
             if label is not None:
                 labels[name] = label
     if not texts:
         raise InputError(
-            f"Expected lines on the pictures of {folder}. Received: {path}, of whose {len(missing)} lines "
-            "none names one of them. Names are relative to that folder."
+            f"Expected lines on the pictures of {folder}. Received: {path}, of whose lines none names one of "
+            "them. Names are relative to that folder."
         )
     if missing:
         logger.warning("%s: %d lines on pictures that are not there: %s", path, len(missing), missing[0])
