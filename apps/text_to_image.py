@@ -145,6 +145,9 @@ def draw(options: Draw) -> None:
         plots.save(_enlarged(plots.picture(picture), options.scale), target)
     if targets.sheet is not None:
         plots.save(plots.captioned(made, asked, options.scale), targets.sheet)
+    if options.strip and not frames[1:]:
+        options.strip = False
+        print("no strip: so little strength leaves no step to show")
     if options.strip:
         rows = np.stack(frames[1:], axis=1)  # the first is before any step
         strip = plots.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
@@ -180,8 +183,6 @@ def _check(options: Draw, prompts: list[str]) -> None:
         raise InputError(f"Expected a strength of 0 to 1. Received: {options.strength}.")
     if options.init is None and (options.mask is not None or options.strength is not None):
         raise InputError("Expected --mask and --strength with --init. Received: no picture to start from.")
-    if options.strip and options.init is not None and options.strength == 0:
-        raise InputError("Expected steps to show, with --strip. Received: --strength 0.")
 
 
 @dataclass
