@@ -12,6 +12,7 @@ from apps._training import (
     command,
     compile_adversarial,
     compile_model,
+    computing_in,
     default_epochs,
     deliver,
     described,
@@ -291,13 +292,10 @@ def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Split
 
 
 def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer") -> "Diffusion":
-    import keras
-
     from keras_gen.diffusion import Diffusion
     from keras_gen.networks import text_encoder, time_unet
 
-    keras.config.set_dtype_policy("mixed_bfloat16" if options.precision == "bfloat16" else "float32")
-    try:
+    with computing_in(options.precision):
         text = text_encoder(
             len(tokenizer.vocabulary) + 1, tokenizer.length, options.text_dim, options.text_blocks
         )
@@ -312,8 +310,6 @@ def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer
             options.heads,
             context=(1 + tokenizer.length, options.text_dim),
         )
-    finally:
-        keras.config.set_dtype_policy("float32")
     return Diffusion(
         network,
         "cosine",

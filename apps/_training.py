@@ -1,7 +1,8 @@
 """What the apps that train share: their options, resumption, the plan, and the way out."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -207,6 +208,18 @@ def compile_adversarial(
 def steps_at_once(steps: int) -> int:
     """Steps of an execution: up to 20, and a whole number of executions in an epoch."""
     return max(d for d in range(1, 21) if steps % d == 0)
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Networks built within compute so; their weights are float32."""
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def open_run(task: str, options: TrainingOptions, run: "Run | None", data: "ImageData") -> "Run":

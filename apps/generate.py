@@ -10,6 +10,7 @@ from apps._training import (
     begin,
     card_of_data,
     command,
+    computing_in,
     default_epochs,
     deliver,
     described,
@@ -185,19 +186,12 @@ def work(options: Options) -> None:
 
 
 def _built(family: "ModuleType", options: Options, splits: "Splits") -> "GenerativeModel":
-    import keras
-
     from keras_gen.errors import InputError
 
-    if options.precision == "float32":
-        return family.build(options, splits)
-    if options.model not in ("ddpm", "flow-matching"):
+    if options.precision != "float32" and options.model not in ("ddpm", "flow-matching"):
         raise InputError(f"Expected --precision float32 for --model {options.model}. Received: bfloat16.")
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with computing_in(options.precision):
         return family.build(options, splits)
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def _family(options: Options) -> "ModuleType":

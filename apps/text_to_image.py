@@ -277,6 +277,7 @@ def _enlarged(picture, scale: int):
 def measure(options: Measure) -> None:
     import json
 
+    from keras_gen import plots
     from keras_gen.engine import to_numpy
     from keras_gen.errors import InputError
     from keras_gen.images import to_uint8
@@ -307,25 +308,9 @@ def measure(options: Measure) -> None:
         write_atomically(path, json.dumps({str(k): v for k, v in rows.items()}, indent=2).encode())
         print(f"wrote {path}")
         if len(rows) > 1:
-            _draw_curve(rows, path.with_suffix(".png"))
-
-
-def _draw_curve(rows: dict[float, dict], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, ax = plt.subplots(figsize=(6, 3.5))
-    for name in next(iter(rows.values())):
-        ax.plot(list(rows), [100 * row[name]["share"] for row in rows.values()], marker="o", label=name)
-    ax.set(xlabel="guidance", ylabel="% right", ylim=(0, 101))
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
-    print(f"wrote {path}")
+            shares = {name: [100 * row[name]["share"] for row in rows.values()] for name in found}
+            plots.lines(list(rows), shares, path.with_suffix(".png"), "guidance", "% right")
+            print(f"wrote {path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -241,6 +241,24 @@ def curves(rows: Sequence[dict], path: Path) -> None:
     plt.close(figure)
 
 
+def lines(x: Sequence[float], y: dict[str, list[float]], path: Path, across: str, up: str) -> None:
+    """Named lines over the same x."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6, 3.5))
+    for name, values in y.items():
+        ax.plot(x, values, marker="o", label=name)
+    ax.set(xlabel=across, ylabel=up)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
 def confusion(shares: np.ndarray, names: Sequence[str], path: Path) -> None:
     """Shares (classes, classes) of each class, in rows, that were taken for each, in columns."""
     import matplotlib

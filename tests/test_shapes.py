@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_gen.errors import InputError
+from keras_gen.latent import words_of
 from keras_gen.shapes import (
     COLOURS,
     RELATIONS,
@@ -24,8 +25,18 @@ from keras_gen.shapes import (
     read,
     stands,
 )
-from keras_gen.shapes.captions import inverted
 from keras_gen.shapes.faithfulness import measure, prompts
+
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+def inverted(meaning: Meaning) -> Meaning:
+    """The same said from the second thing's side."""
+    if meaning.relation is None:
+        return meaning
+    first, second, *rest = meaning.things
+    return Meaning((second, first, *rest), INVERSE[meaning.relation], meaning.ground)
+
 
 pytestmark = pytest.mark.once
 
@@ -169,10 +180,8 @@ class TestDataset:
         assert not is_novel(Scene((above[0], dataclasses.replace(above[1], y=0.95)), "grey"))
 
     def test_all_words_are_seen_in_training(self):
-        from keras_gen.shapes.captions import words
-
         def vocabulary(split, n):
-            return set(words([text for made in examples(n, split) for text in made.captions]))
+            return {w for made in examples(n, split) for text in made.captions for w in words_of(text)}
 
         assert vocabulary("novel", 200) <= vocabulary("train", 400)
 

@@ -1,6 +1,5 @@
 """Text to picture: a tokenizer, a diffusion model with its text encoder, and the first stage's decoder."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_gen.diffusion import Diffusion
-from keras_gen.engine import to_numpy
+from keras_gen.engine import GenerativeModel, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import to_uint8
 from keras_gen.latent.autoencoder import LatentAutoencoder
@@ -17,7 +16,7 @@ from keras_gen.latent.tokenizer import WordTokenizer
 
 
 @keras.saving.register_keras_serializable("keras_gen.latent")
-class TextToImage(keras.Model):
+class TextToImage(GenerativeModel):
     """Pictures by prompt (Rombach et al. 2022). The parts are trained on their own; nothing here is.
 
     Args:
@@ -173,11 +172,3 @@ class TextToImage(keras.Model):
             "tokenizer": serialize(self.tokenizer),
             "autoencoder": None if self.autoencoder is None else serialize(self.autoencoder),
         }
-
-    @classmethod
-    def from_config(cls, config):
-        config = copy.deepcopy(config)
-        for name in ("diffusion", "tokenizer", "autoencoder"):
-            if config[name] is not None:
-                config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)

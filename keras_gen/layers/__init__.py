@@ -1,7 +1,7 @@
 """Pieces of networks that Keras does not have, or not on every backend."""
 
 from keras_gen.layers.attention import CrossAttention, SpatialAttention
-from keras_gen.layers.norm import GroupNorm
+from keras_gen.layers.norm import GroupNorm, groups_of
 from keras_gen.layers.spectral import SpectralConv2D, SpectralDense
 from keras_gen.layers.time import SinusoidalEmbedding
 from keras_gen.layers.tokens import TokenEmbedding
@@ -14,4 +14,5 @@ __all__ = [
     "SpectralConv2D",
     "SpectralDense",
     "TokenEmbedding",
+    "groups_of",
 ]

@@ -7,6 +7,11 @@ from keras_gen.engine import fused, own_group_norm
 from keras_gen.errors import InputError
 
 
+def groups_of(channels: int) -> int:
+    """As many groups as DDPM has, 32, or as divide the channels and leave 4 of them in each."""
+    return max(g for g in range(1, min(32, max(1, channels // 4)) + 1) if channels % g == 0)
+
+
 @keras.saving.register_keras_serializable("keras_gen.layers")
 class GroupNorm(layers.Layer):
     """Feature maps (n, height, width, channels) normalised over places and groups of channels (Wu & He 2018).

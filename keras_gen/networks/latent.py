@@ -6,13 +6,11 @@ import keras
 from keras import layers
 
 from keras_gen.errors import InputError
-from keras_gen.layers import GroupNorm
+from keras_gen.layers import GroupNorm, groups_of
 
 
 def _norm(x):
-    channels = x.shape[-1]  # at least 4 of them in a group
-    groups = max(g for g in range(1, min(32, max(1, channels // 4)) + 1) if channels % g == 0)
-    return GroupNorm(groups, silu=True)(x)
+    return GroupNorm(groups_of(x.shape[-1]), silu=True)(x)
 
 
 def _conv(channels: int, kernel: int = 3, **kwargs):

@@ -11,9 +11,7 @@ import keras
 from keras import layers
 
 from keras_gen.errors import InputError
-from keras_gen.layers import CrossAttention, GroupNorm, SinusoidalEmbedding, SpatialAttention
-
-GROUPS = 32
+from keras_gen.layers import CrossAttention, GroupNorm, SinusoidalEmbedding, SpatialAttention, groups_of
 
 
 def time_unet(
@@ -71,9 +69,7 @@ def time_unet(
     embedded = layers.Activation("silu")(embedded)
 
     def normalised(x, silu: bool = True):
-        channels = x.shape[-1]  # at least 4 of them in a group
-        groups = max(g for g in range(1, min(GROUPS, channels // 4) + 1) if channels % g == 0)
-        return GroupNorm(groups, silu=silu)(x)
+        return GroupNorm(groups_of(x.shape[-1]), silu=silu)(x)
 
     def conv(channels: int, kernel: int = 3, **kwargs):
         return layers.Conv2D(channels, kernel, padding="same", **kwargs)

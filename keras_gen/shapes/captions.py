@@ -2,13 +2,12 @@
 
 import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_gen.errors import InputError
-from keras_gen.shapes.scene import COLOURS, GROUNDS, INVERSE, RELATIONS, SHAPES, SIZES, Scene, Thing, stands
+from keras_gen.shapes.scene import COLOURS, GROUNDS, RELATIONS, SHAPES, SIZES, Scene, Thing, stands
 
 SAID = {
     "left of": ("left of", "to the left of"),
@@ -158,16 +157,3 @@ def check(meaning: Meaning, scene: Scene) -> Verdict:
         sizes=bool(sized) if has_sizes else None,
         ground=None if meaning.ground is None else bool(fitting) and meaning.ground == scene.ground,
     )
-
-
-def inverted(meaning: Meaning) -> Meaning:
-    """The same said from the second thing's side."""
-    if meaning.relation is None:
-        return meaning
-    first, second, *rest = meaning.things
-    return Meaning((second, first, *rest), INVERSE[meaning.relation], meaning.ground)
-
-
-def words(captions: Sequence[str]) -> list[str]:
-    """All words of captions, sorted."""
-    return sorted({word for caption in captions for word in re.findall(r"[a-z]+", caption.lower())})
