@@ -86,7 +86,7 @@ class Train(TrainingOptions):
     ema_pictures: float = 500_000
     """Half-life, in pictures, of the average of weights that makes the samples; 0: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the denoiser's arithmetic in training, as of apps.generate."""
+    """Of the networks' arithmetic in training, as of apps.generate."""
     steps: int = 20
     """Steps from noise to picture, where nobody says."""
     guidance: float = 3.0
@@ -191,9 +191,11 @@ def _first_stage(options: Train, splits: "Splits") -> "LatentAutoencoder":
             raise InputError(f"Expected an autoencoder of pictures of {shape}. Received: {stage.data_shape}.")
         return stage
     sizes = (options.latent_channels, options.autoencoder_width, options.autoencoder_multipliers)
+    with computing_in(options.precision):
+        encoder, decoder = networks.latent_encoder(shape, *sizes), networks.latent_decoder(shape, *sizes)
     return LatentAutoencoder(
-        networks.latent_encoder(shape, *sizes),
-        networks.latent_decoder(shape, *sizes),
+        encoder,
+        decoder,
         options.kl,
         networks.patch_discriminator(shape, None, 32) if options.adversarial else None,
         adversarial=options.adversarial,
