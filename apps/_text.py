@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from keras_gen.data import ImageData, Splits
     from keras_gen.diffusion import Diffusion
     from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer
+    from keras_gen.latent.tokenizer import Tokenizer
     from keras_gen.training import Run
 
 FIRST_STAGE = "autoencoder.keras"
@@ -42,6 +43,8 @@ class Train(TrainingOptions):
 
     data: str = "shapes"
     """`shapes`, a folder of pictures with a metadata.jsonl, or the name of a TFDS dataset with texts."""
+    by_concept: bool = False
+    """Of a captioned folder: what is held out is shown by no training picture, under whatever name."""
     batch_size: int = 64
     """Pictures in a step."""
     space: Literal["latent", "pixel"] = "latent"
@@ -103,7 +106,7 @@ def train(options: Train) -> None:
 
     options, run = begin("text_to_image", options)
     _check(options)
-    splits = _captioned(read(options))
+    splits = _captioned(read(options, by_concept=options.by_concept))
     tokenizer = WordTokenizer.learned(text for said in splits.train.captions for text in said)
     keras.utils.set_random_seed(options.seed)
     stage = _first_stage(options, splits) if options.space == "latent" else None
@@ -327,7 +330,7 @@ def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer
     )
 
 
-def tokens_of(captions: "np.ndarray", tokenizer: "WordTokenizer") -> "np.ndarray":
+def tokens_of(captions: "np.ndarray", tokenizer: "Tokenizer") -> "np.ndarray":
     """(n, most captions of a picture, length): those with fewer have theirs again."""
     import numpy as np
 

@@ -23,8 +23,13 @@ class Draw:
     """Descriptions, each in quotes."""
     prompts_file: str | None = None
     """A file with a description on each line."""
+    model: Literal["shapes", "stable-diffusion"] = "shapes"
+    """What draws, without --run: the model that comes with keras_gen, or Stable Diffusion through keras-cv,
+    which fetches 4 GB of weights at the first use (licence: CreativeML Open RAIL-M)."""
     run: str | None = None
-    """Folder of a training run; default: the model that comes with keras_gen."""
+    """Folder of a training run, to draw with its model."""
+    size: int | None = None
+    """stable-diffusion: side of the pictures, a multiple of 128; default: 512."""
     n: int = 1
     """Pictures of each prompt."""
     seed: int = 0
@@ -45,8 +50,8 @@ class Draw:
     """With --init: a picture of the same size, bright where to draw anew; the rest stays as it is."""
     strip: bool = False
     """Write the way from noise to picture too, as NAME-strip.png."""
-    scale: int = 4
-    """Pixels of the file for each pixel of the picture, each way."""
+    scale: int | None = None
+    """Pixels of the file for each pixel of the picture, each way; default: as many as make 128, or 1."""
     out: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
     """File for the picture or, of several, for the sheet with the prompts below; or a folder, for both and
     each picture. Default: a name after the prompt, here."""
@@ -84,6 +89,20 @@ def work(options: Draw | Train | Measure) -> None:
     {Draw: draw, Train: train, Measure: measure}[type(options)](options)  # type: ignore[operator]
 
 
+def _chosen(options: Draw) -> "TextToImage":
+    from keras_gen.errors import InputError
+    from keras_gen.latent import stable_diffusion
+
+    if options.model == "shapes":
+        if options.size is not None:
+            raise InputError("Expected --size with --model stable-diffusion. Received: --model shapes.")
+        return _model(options.run)
+    if options.run is not None:
+        raise InputError("Expected --run or --model stable-diffusion. Received: both.")
+    print(f"Stable Diffusion 1.4, licence: {stable_diffusion.LICENCE}", flush=True)
+    return stable_diffusion.stable_diffusion(512 if options.size is None else options.size)
+
+
 def _model(run: str | None) -> "TextToImage":
     from keras_gen import load_model
     from keras_gen.errors import InputError
@@ -118,7 +137,8 @@ def draw(options: Draw) -> None:
     prompts = _prompts(options)
     _check(options, prompts)
     targets = _targets(options, prompts)
-    model = _model(options.run)
+    model = _chosen(options)
+    scale = options.scale or max(1, 128 // max(model.data_shape[:2]))
     for prompt in dict.fromkeys([*prompts, *([options.negative] if options.negative else [])]):
         _know(model, prompt)
     given = _given(options, model)
@@ -142,16 +162,16 @@ def draw(options: Draw) -> None:
         )
     )
     for picture, target in zip(made, targets.each, strict=False):  # none, where a sheet is asked for
-        plots.save(_enlarged(plots.picture(picture), options.scale), target)
+        plots.save(_enlarged(plots.picture(picture), scale), target)
     if targets.sheet is not None:
-        plots.save(plots.captioned(made, asked, options.scale), targets.sheet)
+        plots.save(plots.captioned(made, asked, scale), targets.sheet)
     if options.strip and not frames[1:]:
         options.strip = False
         print("no strip: so little strength leaves no step to show")
     if options.strip:
         rows = np.stack(frames[1:], axis=1)  # the first is before any step
         strip = plots.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
-        plots.save(_enlarged(strip, options.scale), targets.strip)
+        plots.save(_enlarged(strip, scale), targets.strip)
     print(f"wrote {', '.join(map(str, targets.written(options.strip)))}")
 
 
@@ -177,8 +197,9 @@ def _check(options: Draw, prompts: list[str]) -> None:
     from keras_gen.errors import InputError
 
     for name, least in (("n", 1), ("scale", 1), ("seed", 0)):
-        if getattr(options, name) < least:
-            raise InputError(f"Expected {name} of {least} or more. Received: {getattr(options, name)}.")
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"Expected {name} of {least} or more. Received: {value}.")
     if options.strength is not None and not 0 <= options.strength <= 1:
         raise InputError(f"Expected a strength of 0 to 1. Received: {options.strength}.")
     if options.init is None and (options.mask is not None or options.strength is not None):
@@ -227,16 +248,15 @@ def _numbered(path: Path, count: int) -> list[Path]:
 def _know(model: "TextToImage", prompt: str) -> None:
     """Say which words the model does not know; refuse a prompt of none that it does."""
     from keras_gen.errors import InputError
-    from keras_gen.latent import words_of
 
-    words, unknown = words_of(prompt), model.tokenizer.unknown(prompt)
+    unknown = model.tokenizer.unknown(prompt)
     offers = []
     for word in unknown[:5]:
         near = model.tokenizer.nearest(word)
         offers.append(f"{word!r}" + (f" (near: {', '.join(near)})" if near else ""))
     if len(unknown) > 5:
         offers.append(f"and {len(unknown) - 5} more")
-    if not set(words) - set(unknown):
+    if not model.tokenizer([prompt]).any():
         known = ", ".join(sorted(model.tokenizer.vocabulary[:40]))
         raise InputError(
             f"Expected words that the model knows: {known}. "
@@ -244,9 +264,9 @@ def _know(model: "TextToImage", prompt: str) -> None:
         )
     if unknown:
         print(f"unknown words, left out: {', '.join(offers)}")
-    if len(words) > model.tokenizer.length:
-        most = model.tokenizer.length
-        print(f"{len(words)} words, of which the first {most} count: {' '.join(words)[:60]}...")
+    length, most = model.tokenizer.count(prompt), model.tokenizer.length
+    if length > most:
+        print(f"the prompt takes {length} places, of which the first {most} count: {prompt[:60]}...")
 
 
 def _given(options: Draw, model: "TextToImage") -> dict[str, Any]:

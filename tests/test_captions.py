@@ -14,7 +14,7 @@ pytestmark = pytest.mark.once
 
 
 def folder_of(path, rows, pictures=6):
-    (path / "in").mkdir()
+    (path / "in").mkdir(parents=True)
     for i in range(pictures):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(path / "in" / f"{i}.png")
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
@@ -84,3 +84,49 @@ def test_pictures_left_out_are_not_missing(tmp_path, caplog):
 def test_bad_lines(tmp_path, lines, message):
     with pytest.raises(InputError, match=message):
         load(folder_of(tmp_path, lines))
+
+
+def test_keywords_are_one_more_caption(tmp_path):
+    found = said(load(folder_of(tmp_path, rows(keywords=["red", "dark"]))))
+    assert found[2] == ("picture 2", "picture 2, red, dark")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(rows(1, keywords=[3])[0]))
+    with pytest.raises(InputError, match="line 1.*keyword"):
+        load(str(tmp_path))
+
+
+def test_held_out_by_concept(tmp_path):
+    """Whoever does it, and whatever it is called: nothing held out is seen in training."""
+    verbs = ("running", "cooking", "singing")
+    lines = [
+        {"file_name": f"in/{i}.png", "text": f"{('man', 'woman')[i % 2]} {verbs[i // 2]}"} for i in range(6)
+    ]
+    for seed in range(5):
+        splits = load(folder_of(tmp_path / str(seed), lines), seed=seed, by_concept=True)
+        levels = sorted(splits.test.images[:, 0, 0, 0].tolist())
+        assert levels in ([0, 1], [2, 3], [4, 5])
+
+
+def test_the_same_picture_is_one_concept(tmp_path):
+    folder = folder_of(tmp_path, rows())
+    for i in (1, 2, 3):
+        Image.new("RGB", (8, 8), (9, 0, 0)).save(tmp_path / "in" / f"{i}.png")
+    for seed in range(8):
+        splits = load(folder, seed=seed, by_concept=True)
+        nines = [int((part.images[:, 0, 0, 0] == 9).sum()) for part in (splits.train, splits.test)]
+        assert sorted(nines) == [0, 3]
+
+
+def test_concepts_need_captions(tmp_path):
+    with pytest.raises(InputError, match="metadata.jsonl, to hold out by concept. Received: digits"):
+        load("digits", by_concept=True)
+    with pytest.raises(InputError, match="2 concepts or more"):
+        load(folder_of(tmp_path, [row | {"text": "a cat"} for row in rows()]), by_concept=True)
+
+
+def test_whose_the_pictures_are(tmp_path):
+    folder = folder_of(tmp_path, rows())
+    assert load(folder).train.licence == ""
+    (tmp_path / "LICENSE.txt").write_text("MIT licence " * 200)
+    assert load(folder).train.licence.endswith("... (see LICENSE.txt)")
+    (tmp_path / "ATTRIBUTION.md").write_text("Drawn by\n  Ann.")
+    assert load(folder).train.licence == "Drawn by Ann."

@@ -146,7 +146,7 @@ class TestDraw:
         assert "'κύκλος'" in refused(here(APP, "κύκλος", *out))
         assert "no words at all" in refused(here(APP, "?!", *out))
         done = here(APP, "a red " * 30 + "square", *out)
-        assert done.returncode == 0 and "61 words, of which the first 3 count" in done.stdout
+        assert done.returncode == 0 and "61 places, of which the first 3 count" in done.stdout
 
     def test_refused(self, trained, here, tmp_path):
         assert "an empty one" in refused(here(APP, "", "--run", trained))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from keras_gen.errors import InputError
 
 NAME = "metadata.jsonl"
+WHO = {"man", "men", "woman", "women", "person", "people", "boy", "girl", "facing", "right", "left"}
+"""Words of a caption that say who does it or which way, and not what is shown."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +31,8 @@ def read_metadata(
     """`(captions, labels, classes)` of the files; None for what no line has.
 
     Each line is an object with `file_name`, and `text` (a string, or several) or `label` or both. Several
-    lines on one picture give it several captions. Lines on files that are not there, and pictures that no
+    lines on one picture give it several captions, and so do `keywords`: the first text, followed by them,
+    is one more. Lines on files that are not there, and pictures that no
     line has a text for, are counted in a warning.
 
     Raises:
@@ -78,11 +82,34 @@ def _line(path: Path, number: int, line: str) -> tuple[str, list[str], str | Non
         row = json.loads(line)
         name, said, label = row["file_name"], row.get("text", []), row.get("label")
         said = [said] if isinstance(said, str) else list(said)
-        if not isinstance(name, str) or not all(isinstance(text, str) for text in said):
-            raise TypeError("file_name or text is no string")
+        words = list(row.get("keywords") or [])
+        if not isinstance(name, str) or not all(isinstance(text, str) for text in [*said, *words]):
+            raise TypeError("file_name, text or a keyword is no string")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected a JSON object with file_name, and text or label, on each line. Received: line "
             f"{number} of {path} ({type(error).__name__}: {error})."
         ) from None
+    if said and words:
+        said.append(", ".join([said[0], *words]))
     return name, [text for text in said if text.strip()], None if label is None else str(label)
+
+
+def concepts(captions: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """A number for each picture, (n,), the same where the first captions say the same, but for `WHO`, or
+    the pictures are the same."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    numbers: dict[object, int] = {}
+    ends = []
+    for i, (said, image) in enumerate(zip(captions, images, strict=True)):
+        words = re.findall(r"[^\W_]+", said[0].lower()) if said else []
+        concept = tuple(sorted(set(words) - WHO)) or tuple(words) or i
+        ends += [
+            (i, len(images) + numbers.setdefault(key, len(numbers))) for key in (concept, image.tobytes())
+        ]
+    size = len(images) + len(numbers)
+    rows, columns = np.array(ends).T
+    links = coo_array((np.ones(len(ends)), (rows, columns)), (size, size))
+    return connected_components(links, directed=False)[1][: len(images)]

@@ -19,6 +19,8 @@ from keras_gen.errors import InputError
 logger = logging.getLogger(__name__)
 
 TEST_FRACTION = 0.1
+MOST_LICENCE = 1000
+"""Characters of a folder's licence or attribution that are taken over."""
 """Held out where a source has no test split of its own."""
 
 Kind = TypeVar("Kind", bound=Examples)
@@ -93,6 +95,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     validation: int | None = None,
+    by_concept: bool = False,
 ) -> Splits[ImageData]:
     """Read data.
 
@@ -105,6 +108,8 @@ def load(
         limit: At most so many pictures in each split.
         seed: Of the choice of held-out and limited pictures, where the source leaves one.
         validation: Instead of the test split, hold out the last so many training pictures.
+        by_concept: Of a folder with captions: hold out all pictures of what is held out, see
+            `captions.concepts`, so that a test picture shows what no training picture does.
 
     Raises:
         InputError: One line with what was expected, what was received and what to do.
@@ -113,6 +118,10 @@ def load(
         if value is not None and value < 1:
             raise InputError(f"Expected {option} of 1 or more. Received: {value}.")
     path = Path(name).expanduser()
+    if by_concept and not (path / captions_of.NAME).is_file():
+        raise InputError(
+            f"Expected a folder with a {captions_of.NAME}, to hold out by concept. Received: {name}."
+        )
     if name == "digits" and not path.exists():
         splits = _digits()
     elif name == "shapes" and not path.exists():
@@ -123,7 +132,13 @@ def load(
         if (path / captions_of.NAME).exists():
             captions, told, kinds = captions_of.read_metadata(path, files)
             labels, classes = told, kinds  # folders are places then, not classes
-        splits = held_out(ImageData(name, images, labels, classes, files=files, captions=captions), seed)
+        data = ImageData(name, images, labels, classes, licence_of(path), files=files, captions=captions)
+        groups = None
+        if by_concept:
+            if captions is None:
+                raise InputError(f"Expected texts, to hold out by concept. Received: {path}, without.")
+            groups = captions_of.concepts(captions, images)
+        splits = held_out(data, seed, groups=groups)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
         splits = from_arrays(path, read_arrays(path), seed, _pictures)
     elif path.is_dir() or not ("/" in name or path.suffix):
@@ -189,13 +204,34 @@ def _shapes(image_size: int | None, limit: int | None, seed: int) -> Splits[Imag
     return Splits(*parts)
 
 
-def held_out(data: Kind, seed: int, fraction: float = TEST_FRACTION) -> Splits[Kind]:
-    """Data without a test split of their own, parted by chance."""
+def licence_of(folder: Path) -> str:
+    """What a folder's ATTRIBUTION, or else its LICENSE, says, on one line; "" without either."""
+    for stem in ("ATTRIBUTION", "LICENCE", "LICENSE"):
+        for suffix in (".md", ".txt", ""):
+            file = folder / f"{stem}{suffix}"
+            if file.is_file():
+                text = " ".join(file.read_text(errors="replace").split())
+                return text if len(text) <= MOST_LICENCE else f"{text[:MOST_LICENCE]}... (see {file.name})"
+    return ""
+
+
+def held_out(
+    data: Kind, seed: int, fraction: float = TEST_FRACTION, groups: np.ndarray | None = None
+) -> Splits[Kind]:
+    """Data without a test split of their own, parted by chance; groups (n,) stay together."""
     if len(data) < 2:
         raise InputError(
             f"{data.name}: expected at least 2 {data.noun}, one to train on and one to test. "
             f"Received: {len(data)}. Add {data.noun}."
         )
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            raise InputError(f"{data.name}: expected 2 concepts or more. Received: one in all pictures.")
+        from sklearn.model_selection import GroupShuffleSplit
+
+        parted = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
+        train, test = next(parted.split(groups, groups=groups))
+        return Splits(data.select(train), data.select(test))
     order = np.random.default_rng([seed, 0]).permutation(len(data))
     held = max(1, round(fraction * len(data)))
     return Splits(data.select(np.sort(order[held:])), data.select(np.sort(order[:held])))

@@ -12,7 +12,7 @@ from keras_gen.engine import GenerativeModel, to_numpy
 from keras_gen.errors import InputError
 from keras_gen.images import to_uint8
 from keras_gen.latent.autoencoder import LatentAutoencoder
-from keras_gen.latent.tokenizer import WordTokenizer
+from keras_gen.latent.tokenizer import Tokenizer
 
 
 @keras.saving.register_keras_serializable("keras_gen.latent")
@@ -28,7 +28,7 @@ class TextToImage(GenerativeModel):
     def __init__(
         self,
         diffusion: Diffusion,
-        tokenizer: WordTokenizer,
+        tokenizer: Tokenizer,
         autoencoder: LatentAutoencoder | None = None,
         **kwargs,
     ):

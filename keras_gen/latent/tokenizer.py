@@ -4,6 +4,7 @@ import collections
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -15,6 +16,23 @@ from keras_gen.parts import Part
 def words_of(text: str) -> list[str]:
     """Runs of letters and digits of any script, in lower case."""
     return re.findall(r"[^\W_]+", text.lower())
+
+
+class Tokenizer(Protocol):
+    """What `TextToImage` asks of one; see `WordTokenizer`."""
+
+    vocabulary: Sequence[str]
+    length: int
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray: ...
+
+    def in_graph(self, texts): ...
+
+    def count(self, text: str) -> int: ...
+
+    def unknown(self, text: str) -> list[str]: ...
+
+    def nearest(self, word: str, n: int = 3) -> list[str]: ...
 
 
 @keras.saving.register_keras_serializable("keras_gen.latent")
@@ -31,7 +49,7 @@ class WordTokenizer(Part):
             raise InputError(
                 f"Expected a word or more, and a length of 1 or more. Received: {len(vocabulary)}, {length}."
             )
-        self.vocabulary = tuple(vocabulary)
+        self.vocabulary: Sequence[str] = tuple(vocabulary)
         self.length = length
         self._numbers = {word: i + 1 for i, word in enumerate(self.vocabulary)}
 
@@ -71,6 +89,10 @@ class WordTokenizer(Part):
         # compared with all: no table, which would be a resource that must be initialised
         same = tf.cast(words[..., None] == tf.constant(self.vocabulary), tf.int32)
         return tf.reduce_sum(same * tf.range(1, len(self.vocabulary) + 1), axis=-1)
+
+    def count(self, text: str) -> int:
+        """Places that a text takes."""
+        return len(words_of(text))
 
     def unknown(self, text: str) -> list[str]:
         """The words of a text that are not in the vocabulary, each once."""
