@@ -59,6 +59,8 @@ class Train(TrainingOptions):
     """Of its width at each scale; three make the latents a quarter as wide and high as the pictures."""
     latent_channels: int = 4
     """Of the latents."""
+    power: Literal[1, 2] = 2
+    """Of the reconstruction's error: 2 minds small bright things more, and grain less, than 1."""
     kl: float = 1e-4
     """Weight of the latents' divergence."""
     adversarial: float = 0.0
@@ -205,6 +207,7 @@ def _first_stage(options: Train, splits: "Splits") -> "LatentAutoencoder":
         start=2000,
         features=_features(options, shape) if options.feature_loss else None,
         feature_weight=options.feature_loss,
+        power=options.power,
         seed=options.seed,
     )
 
