@@ -126,6 +126,15 @@ class TestFirstStage:
         assert float(loss) == pytest.approx(float(terms["error"]) + 0.5 * expected, rel=1e-5)
 
     @pytest.mark.once
+    @pytest.mark.parametrize("power", [1, 2])
+    def test_the_error_by_hand(self, power):
+        model = first_stage(kl=0.0, power=power)
+        images = pictures()[:4]
+        made = to_numpy(model._passed(images, False)[0])
+        loss, terms = model._loss({"image": images}, False)
+        wanted = np.mean(np.abs(made - images) ** power)
+        assert abs(float(loss) - wanted) < 1e-6 and abs(float(terms["error"]) - wanted) < 1e-6
+
     def test_deception_weighs_as_much_as_it_should(self):
         """Of a discriminator a x.sum() the slope is the same everywhere, so the balance is known."""
         image = keras.Input(SHAPE)
@@ -151,6 +160,10 @@ class TestFirstStage:
         assert float(feature_distance(features, a, -a)) == pytest.approx(4, abs=1e-4)
 
     @pytest.mark.once
+    def test_another_power(self):
+        with pytest.raises(InputError, match="power of 1 or 2. Received: 3"):
+            first_stage(power=3)
+
     def test_networks_that_do_not_fit(self):
         with pytest.raises(InputError, match="Expected an encoder"):
             LatentAutoencoder(latent_encoder(SHAPE, 3, 8), latent_decoder(SHAPE, 2, 8))

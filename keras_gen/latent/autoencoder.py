@@ -40,8 +40,8 @@ class LatentAutoencoder(GenerativeModel):
             and what cannot be kept, such as grain, less.
         seed: Of the latents' noise in training.
 
-    Logs `loss`, `error` (mean |x - x'|^power), `divergence`; with features `features`; with a discriminator its
-    loss, `real_score` and `made_score`.
+    Logs `loss`, `error` (mean |x - x'|^power), `divergence`; with features `features`; with a discriminator
+    its loss, `real_score` and `made_score`.
 
     Attributes:
         shift, scale: What `encode` takes off the latents and divides them by, of each channel; set by
