@@ -57,7 +57,7 @@ class Train(TrainingOptions):
     """Channels of the autoencoder at full resolution."""
     autoencoder_multipliers: tuple[int, ...] = (1, 2, 2)
     """Of its width at each scale; three make the latents a quarter as wide and high as the pictures."""
-    latent_channels: int = 4
+    latent_channels: int = 8
     """Of the latents."""
     power: Literal[1, 2] = 2
     """Of the reconstruction's error: 2 minds small bright things more, and grain less, than 1."""

@@ -44,7 +44,7 @@ class TestTrain:
         names = {"autoencoder.keras", "latents.npz", "model.keras", "samples.png", "reconstructions.png"}
         assert names <= {p.name for p in trained.iterdir()}
         with np.load(trained / "latents.npz") as latents:
-            assert abs(latents["train"].std() - 1) < 1e-3 and latents["train"].shape[1:] == (4, 4, 4)
+            assert abs(latents["train"].std() - 1) < 1e-3 and latents["train"].shape[1:] == (4, 4, 8)
         model = load_model(trained / "model.keras")
         assert set(model.tokenizer.vocabulary) >= {"red", "blue", "square", "nothing", "but"}
         assert (trained / "samples" / "epoch-00001.png").exists()
@@ -100,7 +100,7 @@ class TestDraw:
         target = tmp_path / "new" / "red.png"
         done = here(APP, "a red square", "--run", trained, "--out", target, "--strip", "--seed", "3")
         assert done.returncode == 0, done.stderr
-        assert Image.open(target).size == (64, 64)
+        assert Image.open(target).size == (128, 128)
         assert Image.open(tmp_path / "new" / "red-strip.png").size[0] > 128
         again = tmp_path / "again.png"
         here(APP, "draw", "a red square", "--run", trained, "-o", again, "--seed", "3", "--scale", "1")
