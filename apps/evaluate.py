@@ -321,7 +321,7 @@ def _diffusion_likelihood(options: Options, source: Source, splits: "Splits") ->
     from rich.progress import Progress, track
 
     from keras_gen import metrics
-    from keras_gen.diffusion import Discrete
+    from keras_gen.diffusion import Discrete, log_density, variational_bound
 
     model = source.model
     data = splits.test.select(np.arange(min(options.likelihood_n, len(splits.test))))
@@ -343,10 +343,9 @@ def _diffusion_likelihood(options: Options, source: Source, splits: "Splits") ->
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("variational bound", total=len(parts) * looked_at)
             for k, part in enumerate(parts):
-                found = model.bound(
-                    data.floats(part), None, options.seed + k, every, lambda done: progress.advance(task)
-                )
-                bounds.append(found["total"])
+                images, watch = data.floats(part), lambda done: progress.advance(task)
+                terms = variational_bound(model, images, None, options.seed + k, every, watch)
+                bounds.append(terms["total"])
         protocol = f"one step of {every}" if every > 1 else "all steps"
         row("bits a dimension, variational bound", protocol, np.concatenate(bounds))
     if options.flow_steps > 0:
@@ -355,7 +354,7 @@ def _diffusion_likelihood(options: Options, source: Source, splits: "Splits") ->
         for part in track(parts, "density along the flow", console=console, transient=True):
             images = data.floats(part)
             images = images + spacing * (rng.random(images.shape, dtype="float32") - np.float32(0.5))
-            found.append(model.log_density(images, None, options.flow_steps, options.seed))
+            found.append(log_density(model, images, None, options.flow_steps, options.seed))
         bits = metrics.bits_per_dim(np.concatenate(found), int(np.prod(data.shape)), spacing)
         row("bits a dimension, along the flow", f"{options.flow_steps} Heun steps", bits)
     return rows

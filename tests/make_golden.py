@@ -15,7 +15,7 @@ from keras_gen.adversarial import GAN, GradientPenalty
 from keras_gen.autoencoders import Autoencoder, Denoiser, penalties
 from keras_gen.corruptions import Corruption
 from keras_gen.data import load
-from keras_gen.diffusion import Ancestral, Diffusion
+from keras_gen.diffusion import Ancestral, Diffusion, log_density, variational_bound
 from keras_gen.engine import to_numpy
 from keras_gen.hashing import SemanticHash
 from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer
@@ -197,10 +197,10 @@ def diffusion_results(name: str) -> dict:
     if name == "ddpm":
         learned = model.sample(3, seed=1, steps=5, sampler=Ancestral("learned"))
         found["sample learned"] = to_numpy(learned).ravel()
-        found["bound"] = model.bound(batch["image"][:4], every=250)["total"]
+        found["bound"] = variational_bound(model, batch["image"][:4], every=250)["total"]
     if name == "flow":
         found["encoded"] = to_numpy(model.encode(batch["image"][:2], steps=5)).ravel()
-        found["density"] = model.log_density(batch["image"][:2], steps=5) / 1000
+        found["density"] = log_density(model, batch["image"][:2], steps=5) / 1000
     model.compile(keras.optimizers.Adam(1e-3))
     found |= model.fit(batch, batch_size=32, epochs=5, shuffle=False, verbose=0).history
     return {key: [round(float(v), 6) for v in values] for key, values in found.items()}

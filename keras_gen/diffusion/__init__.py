@@ -1,5 +1,6 @@
 """Diffusion: schedules, predictions, weightings and samplers as small parts, and the model that they make."""
 
+from keras_gen.diffusion.likelihood import log_density, variational_bound
 from keras_gen.diffusion.model import NOBODY, Diffusion
 from keras_gen.diffusion.predictions import Clean, Epsilon, Preconditioned, Prediction, V, Velocity
 from keras_gen.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun, Sampler, UniPC
@@ -33,4 +34,6 @@ __all__ = [
     "V",
     "Velocity",
     "Weighting",
+    "log_density",
+    "variational_bound",
 ]

@@ -1,18 +1,29 @@
 """How probable pictures are: DDPM's bound (Ho et al. 2020, eq. 5), and the probability flow's density.
 
-All in nats. The bound's terms have a value for every pixel, of pictures of 256 levels in [-1, 1].
+In nats, but for a model's bound. The bound's terms have a value for every pixel, of pictures of 256 levels in
+[-1, 1].
 """
 
 import math
+from typing import TYPE_CHECKING
 
+import numpy as np
 from keras import ops
 
+from keras_gen import counter
 from keras_gen.diffusion.process import Point, noise_in, posterior
 from keras_gen.diffusion.samplers import Estimator, Grid
-from keras_gen.engine import grad
+from keras_gen.diffusion.schedules import Discrete
+from keras_gen.engine import compiled, grad, to_numpy
+from keras_gen.errors import InputError
+
+if TYPE_CHECKING:
+    from keras_gen.diffusion.model import Diffusion
 
 LEVEL = 2.0 / 255.0
 """Between two grey levels."""
+PROBE = -2
+"""The place in a series of random numbers that traces take; no step of sampling has it, nor its start."""
 
 
 def gaussian_kl(mean, log_variance, other_mean, other_log_variance):
@@ -108,3 +119,98 @@ def flow_log_density(estimate: Estimator, x, n, grid: Grid, probe, prior_scale: 
         0.5 * math.log(2 * math.pi) + math.log(prior_scale)
     )
     return prior + change
+
+
+# --- of a model ---------------------------------------------------------------------------------
+
+
+def variational_bound(
+    model: "Diffusion", images, labels=None, seed: int = 0, every: int = 1, watch=None
+) -> dict[str, np.ndarray]:
+    """The variational bound on -log2 p(images) in bits a dimension (Ho et al. 2020, eq. 5), term by term.
+
+    Args:
+        images: Grey levels in [-1, 1], multiples of 2/255.
+        labels: (n,), of a class-conditional model; by default none in particular.
+        every: Look at every so many of the steps, and count each for as many (1: all of them).
+        watch: Called with the number of steps looked at.
+
+    Returns:
+        `prior` (n,), L_T; `steps` (n, T / every), L_{T-1} to L_1; `reconstruction` (n,), L_0; and their
+        sum, `total` (n,).
+
+    Raises:
+        InputError: The schedule is not a discrete one.
+    """
+    if not isinstance(model.schedule, Discrete):
+        raise InputError(
+            "Expected a discrete schedule, for the variational bound. "
+            f"Received: {type(model.schedule).__name__}."
+        )
+    images = ops.cast(images, "float32")
+    given = model._beside(images, labels)
+    times = np.arange(1, model.schedule.steps)[::-every]
+    dims = math.prod(model.data_shape) * math.log(2.0)
+    terms = []
+    for done, t in enumerate([*times, 0]):
+        term = _bound_at(model, t, seed, images, *given.values(), names=tuple(given))
+        terms.append(to_numpy(term) / dims)
+        if watch is not None:
+            watch(done + 1)
+    steps = np.stack(terms[:-1], axis=1) * ((model.schedule.steps - 1) / len(times))
+    first = model.schedule.at(model.schedule.steps - 1)
+    prior = to_numpy(ops.sum(prior_bound(images, first), axis=(1, 2, 3))) / dims
+    return {
+        "prior": prior,
+        "steps": steps,
+        "reconstruction": terms[-1],
+        "total": prior + steps.sum(axis=1) + terms[-1],
+    }
+
+
+@compiled
+def _bound_at(model: "Diffusion", t, seed, images, *tensors, names):
+    given = dict(zip(names, tensors, strict=True))
+    now, then = model.schedule.at(t), model.schedule.at(t - 1)
+    x = now.alpha * images + now.sigma * counter.normal((ops.shape(images)[0], *model.data_shape), seed, t)
+    said = model._estimator(given.get("labels"), given.get("source"))(x, t, ops.zeros_like(x))
+    mix = 0.0 if said.mix is None else said.mix
+    costs = step_bound(x, images, said.clean, now, then, model._log_variance(now, then, mix))
+    return ops.sum(costs, axis=(1, 2, 3))
+
+
+def log_density(model: "Diffusion", images, labels=None, steps: int = 100, seed: int = 0) -> np.ndarray:
+    """log density (n,) in nats of pictures (n, height, width, c) under the probability flow.
+
+    The pictures are taken as they are at the least noise that the model knows. Grey levels have no
+    density: add noise as wide as a level first (see `metrics.bits_per_dim`).
+
+    Args:
+        labels: (n,), of a class-conditional model; by default none in particular.
+        steps: Of Heun's method.
+        seed: Of the trace's estimate, without bias.
+
+    Raises:
+        InputError: The schedule leaves no picture at its end, so that nothing leads back to one.
+    """
+    if getattr(model.schedule, "zero_terminal_snr", False):
+        raise InputError(
+            "Expected a schedule that leaves something of the picture, for densities. "
+            "Received: zero_terminal_snr."
+        )
+    images = ops.cast(images, "float32")
+    given = model._beside(images, labels)
+    return to_numpy(_log_density(model, steps, seed, images, *given.values(), names=tuple(given)))
+
+
+@compiled
+def _log_density(model: "Diffusion", steps, seed, images, *tensors, names):
+    given = dict(zip(names, tensors, strict=True))
+    estimate = model._estimator(given.get("labels"), given.get("source"), clip=False)
+    shape = (ops.shape(images)[0], *model.data_shape)
+    probe = ops.sign(counter.normal(shape, seed, PROBE))
+    grid = lambda i: model.schedule.density_grid(i, steps)  # noqa: E731
+    start = grid(steps - 1)
+    dims = math.prod(model.data_shape)
+    found = flow_log_density(estimate, start.alpha * images, steps, grid, probe, model.schedule.prior_scale)
+    return found + dims * ops.log(start.alpha)  # of the pictures, not of what is left of them

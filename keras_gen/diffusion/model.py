@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_gen import counter
@@ -13,18 +12,18 @@ from keras_gen.autoencoders.autoencoder import EVALUATION_SEED
 from keras_gen.corruptions import Corruption
 from keras_gen.diffusion import predictions, samplers, schedules, weightings
 from keras_gen.diffusion.guidance import guide, rescale
-from keras_gen.diffusion.likelihood import flow_log_density, prior_bound, step_bound
+from keras_gen.diffusion.likelihood import step_bound
 from keras_gen.diffusion.predictions import Prediction
 from keras_gen.diffusion.process import Point, posterior, snr
 from keras_gen.diffusion.samplers import Estimate, Sampler
 from keras_gen.diffusion.schedules import Discrete, Schedule
 from keras_gen.diffusion.weightings import Weighting
-from keras_gen.engine import GenerativeModel, Update, average_of, compiled, move_average, to_numpy
+from keras_gen.engine import GenerativeModel, Update, average_of, compiled, move_average
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
 
-START, PROBE = -1, -2
-"""Places in a series of random numbers that no step has: what sampling starts from, what traces take."""
+START = -1
+"""The place in a series of random numbers that sampling starts from; no step has it."""
 EMA_RAMP = 0.05
 NOBODY = -1
 """A label that stands for none: the picture of a class-conditional model without its condition."""
@@ -560,95 +559,7 @@ class Diffusion(GenerativeModel):
             )
         return self.source.at(images, EVALUATION_SEED, self.noise)
 
-    # --- likelihood ----------------------------------------------------------------------------
-
-    def bound(self, images, labels=None, seed: int = 0, every: int = 1, watch=None) -> dict[str, np.ndarray]:
-        """The variational bound on -log2 p(images) in bits a dimension (Ho et al. 2020, eq. 5), term by term.
-
-        Args:
-            images: Grey levels in [-1, 1], multiples of 2/255.
-            labels: (n,), of a class-conditional model; by default none in particular.
-            every: Look at every so many of the steps, and count each for as many (1: all of them).
-            watch: Called with the number of steps looked at.
-
-        Returns:
-            `prior` (n,), L_T; `steps` (n, T / every), L_{T-1} to L_1; `reconstruction` (n,), L_0; and their
-            sum, `total` (n,).
-
-        Raises:
-            InputError: The schedule is not a discrete one.
-        """
-        if not isinstance(self.schedule, Discrete):
-            raise InputError(
-                "Expected a discrete schedule, for the variational bound. "
-                f"Received: {type(self.schedule).__name__}."
-            )
-        images = ops.cast(images, "float32")
-        given = self._beside(images, labels)
-        times = np.arange(1, self.schedule.steps)[::-every]
-        dims = math.prod(self.data_shape) * math.log(2.0)
-        terms = []
-        for done, t in enumerate([*times, 0]):
-            term = self._bound_at(t, seed, images, *given.values(), names=tuple(given))
-            terms.append(to_numpy(term) / dims)
-            if watch is not None:
-                watch(done + 1)
-        steps = np.stack(terms[:-1], axis=1) * ((self.schedule.steps - 1) / len(times))
-        first = self.schedule.at(self.schedule.steps - 1)
-        prior = to_numpy(ops.sum(prior_bound(images, first), axis=(1, 2, 3))) / dims
-        return {
-            "prior": prior,
-            "steps": steps,
-            "reconstruction": terms[-1],
-            "total": prior + steps.sum(axis=1) + terms[-1],
-        }
-
-    @compiled
-    def _bound_at(self, t, seed, images, *tensors, names):
-        given = dict(zip(names, tensors, strict=True))
-        now, then = self.schedule.at(t), self.schedule.at(t - 1)
-        x = now.alpha * images + now.sigma * counter.normal((ops.shape(images)[0], *self.data_shape), seed, t)
-        said = self._estimator(given.get("labels"), given.get("source"))(x, t, ops.zeros_like(x))
-        mix = 0.0 if said.mix is None else said.mix
-        costs = step_bound(x, images, said.clean, now, then, self._log_variance(now, then, mix))
-        return ops.sum(costs, axis=(1, 2, 3))
-
-    def log_density(self, images, labels=None, steps: int = 100, seed: int = 0) -> np.ndarray:
-        """log density (n,) in nats of pictures (n, height, width, c) under the probability flow.
-
-        The pictures are taken as they are at the least noise that the model knows. Grey levels have no
-        density: add noise as wide as a level first (see `metrics.bits_per_dim`).
-
-        Args:
-            labels: (n,), of a class-conditional model; by default none in particular.
-            steps: Of Heun's method.
-            seed: Of the trace's estimate, without bias.
-
-        Raises:
-            InputError: The schedule leaves no picture at its end, so that nothing leads back to one.
-        """
-        if getattr(self.schedule, "zero_terminal_snr", False):
-            raise InputError(
-                "Expected a schedule that leaves something of the picture, for densities. "
-                "Received: zero_terminal_snr."
-            )
-        images = ops.cast(images, "float32")
-        given = self._beside(images, labels)
-        return to_numpy(self._log_density(steps, seed, images, *given.values(), names=tuple(given)))
-
-    @compiled
-    def _log_density(self, steps, seed, images, *tensors, names):
-        given = dict(zip(names, tensors, strict=True))
-        estimate = self._estimator(given.get("labels"), given.get("source"), clip=False)
-        shape = (ops.shape(images)[0], *self.data_shape)
-        probe = ops.sign(counter.normal(shape, seed, PROBE))
-        grid = lambda i: self.schedule.density_grid(i, steps)  # noqa: E731
-        start = grid(steps - 1)
-        dims = math.prod(self.data_shape)
-        found = flow_log_density(
-            estimate, start.alpha * images, steps, grid, probe, self.schedule.prior_scale
-        )
-        return found + dims * ops.log(start.alpha)  # of the pictures, not of what is left of them
+    # --- deployment and configuration ----------------------------------------------------------
 
     def for_use(self) -> "Diffusion":
         """A copy that draws the same and cannot be trained further: the averaged weights alone."""
@@ -661,8 +572,6 @@ class Diffusion(GenerativeModel):
             copy.text.set_weights(self.text_average.get_weights())
         copy.seen.assign(self.seen)
         return copy
-
-    # --- deployment and configuration ----------------------------------------------------------
 
     def signatures(self) -> dict:
         """What an export serves; see `VAE.signatures`."""
