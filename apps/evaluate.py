@@ -273,9 +273,10 @@ def _likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]
 
     from keras_gen import metrics
     from keras_gen.data import Batches
+    from keras_gen.diffusion import Diffusion
 
     model, k = source.model, options.importance_samples
-    if hasattr(model, "bound") and options.likelihood_n > 0:
+    if isinstance(model, Diffusion) and options.likelihood_n > 0:
         return _diffusion_likelihood(options, source, splits)
     if not hasattr(model, "log_likelihood") or options.likelihood_n == 0:
         return []
@@ -367,10 +368,11 @@ def _reconstructions(options: Options, source: Source, splits: "Splits") -> list
     import numpy as np
 
     from keras_gen import metrics
+    from keras_gen.diffusion import Diffusion
     from keras_gen.engine import to_numpy
 
     model = source.model
-    if not (hasattr(model, "encode") and hasattr(model, "decode")) or hasattr(model, "bound"):
+    if not (hasattr(model, "encode") and hasattr(model, "decode")) or isinstance(model, Diffusion):
         return []
     data = splits.test.select(np.arange(min(options.n, len(splits.test))))
     images = data.floats()

@@ -135,6 +135,7 @@ class TestFirstStage:
         wanted = np.mean(np.abs(made - images) ** power)
         assert abs(float(loss) - wanted) < 1e-6 and abs(float(terms["error"]) - wanted) < 1e-6
 
+    @pytest.mark.once
     def test_deception_weighs_as_much_as_it_should(self):
         """Of a discriminator a x.sum() the slope is the same everywhere, so the balance is known."""
         image = keras.Input(SHAPE)
@@ -164,6 +165,7 @@ class TestFirstStage:
         with pytest.raises(InputError, match="power of 1 or 2. Received: 3"):
             first_stage(power=3)
 
+    @pytest.mark.once
     def test_networks_that_do_not_fit(self):
         with pytest.raises(InputError, match="Expected an encoder"):
             LatentAutoencoder(latent_encoder(SHAPE, 3, 8), latent_decoder(SHAPE, 2, 8))
