@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,17 @@ class Contestant:
     """Options to measurements."""
     backend: str
     """KERAS_BACKEND of its process."""
+
+
+def timed(draw: Callable[[int], object], draws: int) -> list[float]:
+    """Seconds of each `draw(seed)`, after one that does not count."""
+    draw(0)
+    found = []
+    for seed in range(draws):
+        started = time.perf_counter()
+        draw(seed)
+        found.append(time.perf_counter() - started)
+    return found
 
 
 def contest(

@@ -11,24 +11,13 @@ Needs `pip install diffusers torch==2.13.0`.
 
 import argparse
 import os
-import time
 
-from benchmarks._contest import contest
+from benchmarks._contest import contest, timed
 from benchmarks._diffusers import contestants, unet
 
 STEPS = 50
 SIZES = {"wide": (32, 3, 64, 16, 16), "small": (28, 1, 32, 7, 8)}
 """Side, channels, width, side of attention, groups of the norms (those that ours takes)."""
-
-
-def timed(draw, options: argparse.Namespace) -> list[float]:
-    draw(0)
-    found = []
-    for seed in range(options.draws):
-        started = time.perf_counter()
-        draw(seed)
-        found.append(time.perf_counter() - started)
-    return found
 
 
 def ours(options: argparse.Namespace) -> list[float]:
@@ -40,7 +29,7 @@ def ours(options: argparse.Namespace) -> list[float]:
     side, channels, width, attention, _ = SIZES[options.network]
     network = time_unet((side, side, channels), None, width, (1, 2, 2), 2, (attention,))
     model = Diffusion(network, sampler="ddim", steps=STEPS, ema=0)
-    return timed(lambda seed: to_numpy(to_uint8(model.sample(options.batch_size, seed=seed))), options)
+    return timed(lambda seed: to_numpy(to_uint8(model.sample(options.batch_size, seed=seed))), options.draws)
 
 
 def theirs(options: argparse.Namespace) -> list[float]:
@@ -56,7 +45,7 @@ def theirs(options: argparse.Namespace) -> list[float]:
         generator = torch.Generator().manual_seed(seed)
         return pipeline(options.batch_size, generator, num_inference_steps=STEPS, output_type="np").images
 
-    return timed(draw, options)
+    return timed(draw, options.draws)
 
 
 def main() -> None:

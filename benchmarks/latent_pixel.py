@@ -1,4 +1,4 @@
-"""What latents save: pictures a second of one denoiser on latents of 8x8x4 and on pictures of 32x32x3.
+"""What latents save: pictures a second of one denoiser on latents of 8x8x8 and on pictures of 32x32x3.
 
 The denoiser of the shipped text-to-image model with its text encoder (width 64 at two scales, attention at
 the smaller), on captions of `shapes`. Training: steps on batches of 64, latents cached as the app does.
@@ -31,7 +31,7 @@ def timed(space: str, options: argparse.Namespace) -> list[float]:
     tokenizer = WordTokenizer.learned(prompts)
     shape, stage = (SIDE, SIDE, 3), None
     if space == "latent":
-        stage = LatentAutoencoder(networks.latent_encoder(shape), networks.latent_decoder(shape))
+        stage = LatentAutoencoder(networks.latent_encoder(shape, 8), networks.latent_decoder(shape, 8))
         shape = stage.latent_shape
     flags = Train(
         width=64,

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks._contest import contest
+from benchmarks._contest import contest, timed
 from benchmarks._diffusers import contestants
 
 PROMPT = "a small red circle left of a large blue square"
@@ -40,7 +40,7 @@ def ours(options: argparse.Namespace) -> list[float]:
         made = model.generate([PROMPT] * options.n, seed=seed, steps=options.steps, guidance=GUIDANCE)
         return to_numpy(to_uint8(made))
 
-    return _warm(options, draw)
+    return timed(draw, options.draws)
 
 
 def theirs(options: argparse.Namespace) -> list[float]:
@@ -51,17 +51,7 @@ def theirs(options: argparse.Namespace) -> list[float]:
             given = ["benchmarks.text_to_image", *given, "--picture"]
             return _cold(options, lambda folder: [*given, f"{folder}/made.png"])
     pipeline = _pipeline()
-    return _warm(options, lambda seed: _draw(pipeline, options, seed))
-
-
-def _warm(options: argparse.Namespace, draw) -> list[float]:
-    draw(0)
-    found = []
-    for seed in range(options.draws):
-        started = time.perf_counter()
-        draw(seed)
-        found.append(time.perf_counter() - started)
-    return found
+    return timed(lambda seed: _draw(pipeline, options, seed), options.draws)
 
 
 def _cold(options: argparse.Namespace, command) -> list[float]:

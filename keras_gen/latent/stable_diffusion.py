@@ -17,7 +17,7 @@ from keras_gen.latent.pipeline import TextToImage
 LICENCE = "CreativeML Open RAIL-M, https://raw.githubusercontent.com/CompVis/stable-diffusion/main/LICENSE"
 LENGTH = 77
 """Places for tokens, of which the first and the last mark start and end."""
-HALVINGS = 8
+FACTOR = 8
 """Pictures are so many times as wide and high as their latents; sides are multiples of 16 times that."""
 
 
@@ -88,7 +88,7 @@ def stable_diffusion(size: int = 512, trained: bool = True, vocabulary: str | No
         try:
             return make()
         except Exception as error:  # Keras raises no narrower one where a file cannot be fetched
-            if isinstance(error, OSError | ValueError) or "fetch" in str(error):
+            if isinstance(error, OSError) or "fetch" in str(error) or "corrupted" in str(error):
                 raise InputError(
                     f"Expected Stable Diffusion's {part}, fetched at the first use. Received: "
                     f"{str(error).splitlines()[0]}. Try again with a network, or leave --model out."
@@ -100,7 +100,7 @@ def stable_diffusion(size: int = 512, trained: bool = True, vocabulary: str | No
     network = fetched("denoiser", lambda: parts.DiffusionModel(size, size, LENGTH, download_weights=trained))
     encoder = fetched("image encoder", lambda: parts.ImageEncoder(download_weights=trained))
     decoder = fetched("decoder", lambda: parts.Decoder(size, size, download_weights=trained))
-    latent = (size // HALVINGS, size // HALVINGS, 4)
+    latent = (size // FACTOR, size // FACTOR, 4)
     diffusion = Diffusion(
         _denoiser(network, latent),
         "scaled-linear",
