@@ -391,7 +391,7 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
     files = ["samples.png", "curves.png"]
     metrics: dict[str, str] = {}
     if model.autoencoder is not None:
-        metrics["reconstruction"] = f"{_psnr(model, splits):.2f} dB PSNR"
+        metrics |= _reconstruction(model, splits)
         files.append("reconstructions.png")
     if splits.train.name == "shapes" and options.measure:
         metrics |= _faithful(model, options.measure)
@@ -415,16 +415,35 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
     print(f'next: python -m apps.text_to_image "{prompts[0]}" --run {run.path}')
 
 
-def _psnr(model: "TextToImage", splits: "Splits", n: int = 500) -> float:
+def _reconstruction(model: "TextToImage", splits: "Splits", n: int = 500) -> dict[str, str]:
+    """What the first stage keeps of held-out pictures: no drawing can be better."""
     import numpy as np
 
     from keras_gen import metrics
     from keras_gen.engine import to_numpy
+    from keras_gen.images import to_uint8
+    from keras_gen.shapes import faithfulness
 
     images = splits.test.floats(slice(0, n))
     made = np.concatenate([to_numpy(model(images[s : s + 100])) for s in range(0, len(images), 100)])
     pairs = zip((images + 1) / 2, (made + 1) / 2, strict=True)
-    return float(np.mean([metrics.psnr(a, b) for a, b in pairs]))
+    level = np.mean([metrics.psnr(a, b) for a, b in pairs])
+    features = metrics.load_features("auto", splits.train.name)
+    real, again = (features(to_numpy(to_uint8(pictures))) for pictures in (images, made))
+    distance = metrics.frechet_distance(real.vectors, again.vectors)
+    found = {
+        "reconstruction": f"{level:.2f} dB PSNR, Frechet distance {distance:.3g} in {features.name}, "
+        f"of {len(images)} held-out pictures"
+    }
+    if splits.test.name == "shapes":
+        captions = [said[0] for said in splits.test.captions[:n]]
+        read = faithfulness.shares(captions, faithfulness.verdicts(captions, to_numpy(to_uint8(made))))
+        found |= _shares("reconstructed", read)
+    return found
+
+
+def _shares(what: str, found: dict[str, tuple[float, int]]) -> dict[str, str]:
+    return {f"{what} {name} right": f"{100 * share:.1f} % of {of}" for name, (share, of) in found.items()}
 
 
 def _faithful(model: "TextToImage", n: int) -> dict[str, str]:
@@ -435,5 +454,4 @@ def _faithful(model: "TextToImage", n: int) -> dict[str, str]:
     def generate(prompts, seed):
         return to_numpy(to_uint8(model.generate(prompts, seed=seed)))
 
-    found = faithfulness.measure(generate, faithfulness.prompts(n))
-    return {f"{name} right": f"{100 * share:.1f} % of {count}" for name, (share, count) in found.items()}
+    return _shares("drawn", faithfulness.measure(generate, faithfulness.prompts(n)))
