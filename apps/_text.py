@@ -86,6 +86,8 @@ class Train(TrainingOptions):
     """Dimension of the text encoder."""
     text_blocks: int = 2
     """Its depth."""
+    weighting: Literal["simple", "min-snr", "p2"] = "simple"
+    """Of the levels of noise. min-snr and p2 mind the noisiest less, where grounds and places are decided."""
     unlabelled: float = 0.1
     """Share of the captions that training hides, for guidance."""
     ema_pictures: float = 500_000
@@ -322,7 +324,7 @@ def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer
         network,
         "cosine",
         "v",
-        "min-snr",
+        options.weighting,
         text=text,
         unlabelled=options.unlabelled,
         ema=options.ema_pictures,
