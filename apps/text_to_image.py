@@ -10,6 +10,8 @@ from apps._main import main
 from apps._text import Train, train
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import numpy as np
+
     from keras_gen.latent import TextToImage
 
 SHIPPED = "text_to_image_shapes"
@@ -297,6 +299,8 @@ def _enlarged(picture, scale: int):
 def measure(options: Measure) -> None:
     import json
 
+    import numpy as np
+
     from keras_gen import plots
     from keras_gen.engine import to_numpy
     from keras_gen.errors import InputError
@@ -307,30 +311,52 @@ def measure(options: Measure) -> None:
     if options.n < 1 or options.first < 0:
         raise InputError(f"Expected n of 1 or more, from 0 or more. Received: {options.n}, {options.first}.")
     model = _model(options.run)
-    prompts = faithfulness.prompts(options.n, options.split, options.first)
+    prompts, pictures = faithfulness.scenes(options.n, options.split, options.first)
     _know(model, " ".join(prompts))
-    rows: dict[float, dict] = {}
-    for scale in options.guidance or (model.diffusion.guidance,):
+    rows: dict[str, dict] = {}
+
+    def row(title: str, found: dict[str, tuple[float, int]]) -> None:
+        if not rows:
+            print(f"{options.n:,} prompts of {options.split} scenes; percent right (of how many)")
+            print(f"{'':<16}" + "".join(f"{name:>16}" for name in found))
+        rows[title] = {name: {"share": share, "of": count} for name, (share, count) in found.items()}
+        cells = [f"{100 * share:.1f} ({count:,})" for share, count in found.values()]
+        print(f"{title:<16}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+
+    def held(made: np.ndarray) -> dict[str, tuple[float, int]]:
+        return faithfulness.shares(prompts, faithfulness.verdicts(prompts, made))
+
+    row("another's scene", held(np.roll(pictures, 1, axis=0)))  # what chance gets right
+    if model.autoencoder is not None:
+        row("its scene, coded", held(_coded(model, pictures)))  # what the first stage leaves
+    scales = options.guidance or (model.diffusion.guidance,)
+    for scale in scales:
 
         def generate(texts, seed, scale=scale):
             return to_numpy(to_uint8(model.generate(texts, seed=seed, steps=options.steps, guidance=scale)))
 
-        found = faithfulness.measure(generate, prompts)
-        if not rows:
-            print(f"{options.n:,} prompts of {options.split} scenes; percent right (of how many)")
-            print(f"{'guidance':>8}" + "".join(f"{name:>16}" for name in found))
-        rows[scale] = {name: {"share": share, "of": count} for name, (share, count) in found.items()}
-        cells = [f"{100 * share:.1f} ({count:,})" for share, count in found.values()]
-        print(f"{scale:>8g}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+        row(f"guidance {scale:g}", faithfulness.measure(generate, prompts))
     if options.out is not None:
         path = Path(options.out).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({str(k): v for k, v in rows.items()}, indent=2).encode())
+        write_atomically(path, json.dumps(rows, indent=2).encode())
         print(f"wrote {path}")
-        if len(rows) > 1:
-            shares = {name: [100 * row[name]["share"] for row in rows.values()] for name in found}
-            plots.lines(list(rows), shares, path.with_suffix(".png"), "guidance", "% right")
+        if len(scales) > 1:
+            drawn = [rows[f"guidance {scale:g}"] for scale in scales]
+            shares = {name: [100 * found[name]["share"] for found in drawn] for name in drawn[0]}
+            plots.lines(scales, shares, path.with_suffix(".png"), "guidance", "% right")
             print(f"wrote {path.with_suffix('.png')}")
+
+
+def _coded(model: "TextToImage", pictures: "np.ndarray", batch: int = 100) -> "np.ndarray":
+    """Pictures, uint8, through the first stage and back."""
+    import numpy as np
+
+    from keras_gen.engine import to_numpy
+    from keras_gen.images import from_uint8, to_uint8
+
+    parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
+    return np.concatenate([to_numpy(to_uint8(model(from_uint8(part)))) for part in parts])
 
 
 if __name__ == "__main__":

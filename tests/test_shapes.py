@@ -25,7 +25,7 @@ from keras_gen.shapes import (
     read,
     stands,
 )
-from keras_gen.shapes.faithfulness import measure, prompts
+from keras_gen.shapes.faithfulness import measure, prompts, scenes
 
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
@@ -186,11 +186,9 @@ class TestDataset:
         assert vocabulary("novel", 200) <= vocabulary("train", 400)
 
     def test_faithfulness_of_the_scenes_themselves_is_whole_and_of_others_is_not(self):
-        drawn = {
-            made.captions[0]: made.picture for made in (example(0, "test", i, captions=1) for i in range(60))
-        }
-        texts = prompts(60)
-        assert set(texts) == set(drawn)
+        texts, pictures = scenes(60)
+        assert prompts(20) == texts[:20] and scenes(2, first=5)[0] == texts[5:7]
+        drawn = dict(zip(texts, pictures, strict=True))
         right = measure(lambda some, seed: np.stack([drawn[text] for text in some]), texts, 25)
         assert all(share == 1 for share, _ in right.values()) and right["1 thing"][1] > 10
         wrong = measure(lambda some, seed: np.stack([drawn[texts[0]]] * len(some)), texts)

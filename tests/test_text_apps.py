@@ -87,8 +87,8 @@ class TestTrain:
         done = here(APP, "measure", "--run", tmp_path / "run", *measured)
         assert done.returncode == 0, done.stderr
         rows = json.loads((tmp_path / "m.json").read_text())
-        assert set(rows) == {"0.0", "2.0"} and (tmp_path / "m.png").exists()
-        assert sum(row["of"] for name, row in rows["2.0"].items() if "thing" in name) == 6
+        assert list(rows) == ["another's scene", "guidance 0", "guidance 2"] and (tmp_path / "m.png").exists()
+        assert sum(row["of"] for name, row in rows["guidance 2"].items() if "thing" in name) == 6
 
     def test_data_without_captions(self, here):
         assert "Expected captions" in refused(here(APP, "train", "--data", "digits"))

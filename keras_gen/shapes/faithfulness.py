@@ -9,9 +9,15 @@ from keras_gen.shapes.dataset import example
 from keras_gen.shapes.reader import read
 
 
+def scenes(n: int, split: str = "test", first: int = 0) -> tuple[list[str], np.ndarray]:
+    """A caption each of n scenes of a split, from scene `first` on, and their pictures, uint8."""
+    found = [example(0, split, first + i, captions=1) for i in range(n)]
+    return [one.captions[0] for one in found], np.stack([one.picture for one in found])
+
+
 def prompts(n: int, split: str = "test", first: int = 0) -> list[str]:
-    """A caption each of n scenes of a split, from scene `first` on."""
-    return [example(0, split, first + i, captions=1).captions[0] for i in range(n)]
+    """The captions of `scenes`."""
+    return scenes(n, split, first)[0]
 
 
 def verdicts(captions: Sequence[str], pictures: np.ndarray) -> list[Verdict]:
