@@ -86,8 +86,9 @@ class Train(TrainingOptions):
     """Dimension of the text encoder."""
     text_blocks: int = 2
     """Its depth."""
-    weighting: Literal["simple", "min-snr", "p2"] = "simple"
-    """Of the levels of noise. min-snr and p2 mind the noisiest less, where grounds and places are decided."""
+    weighting: Literal["simple", "min-snr", "clipped-snr", "p2"] = "clipped-snr"
+    """Of the levels of noise: min-snr and p2 learn late what the noisiest decide (grounds, places), simple
+    learns shapes late."""
     unlabelled: float = 0.1
     """Share of the captions that training hides, for guidance."""
     ema_pictures: float = 500_000

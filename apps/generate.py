@@ -98,7 +98,7 @@ class Options(TrainingOptions):
     """Diffusion: stretch a discrete schedule until nothing of the picture is left; --prediction v or x0."""
     prediction: Literal["epsilon", "x0", "v", "velocity", "edm"] | None = None
     """Diffusion: what the network tells; default by model: v; velocity for flow-matching."""
-    weighting: Literal["simple", "min-snr", "p2"] | None = None
+    weighting: Literal["simple", "min-snr", "clipped-snr", "p2"] | None = None
     """Diffusion: how much the loss counts at each level of noise; default by model: min-snr; simple for
     flow-matching."""
     learned_variance: bool = False

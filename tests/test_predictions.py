@@ -10,6 +10,7 @@ from keras_gen.diffusion import predictions, weightings
 from keras_gen.diffusion.guidance import guide, rescale
 from keras_gen.diffusion.process import snr
 from keras_gen.engine import to_numpy
+from keras_gen.errors import InputError
 
 
 @pytest.fixture
@@ -81,11 +82,16 @@ def test_min_snr_weights_of_the_three_predictions(mixture):
     np.testing.assert_allclose(weights["epsilon"], clipped / ratio, rtol=1e-4)
     np.testing.assert_allclose(weights["x0"], clipped, rtol=1e-4)
     np.testing.assert_allclose(weights["v"], clipped / (ratio + 1), rtol=1e-4)
+    between = diffusion.ClippedSNR(0.2, 5.0)(snr(alpha, sigma), diffusion.Clean().gain(alpha, sigma))
+    np.testing.assert_allclose(to_numpy(between), np.maximum(clipped, 0.2), rtol=1e-4)
+    assert ratio.min() < 0.2  # or the bound is not seen
+    with pytest.raises(InputError, match="low"):
+        diffusion.ClippedSNR(6.0, 5.0)
     p2 = to_numpy(diffusion.P2(gamma=0.5, k=1.0)(snr(alpha, sigma), diffusion.Epsilon().gain(alpha, sigma)))
     np.testing.assert_allclose(p2, (1 + ratio) ** -0.5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("weighting", ["min-snr", "p2"])
+@pytest.mark.parametrize("weighting", ["min-snr", "clipped-snr", "p2"])
 def test_weighted_losses_of_one_estimate_agree_in_every_prediction(weighting, mixture):
     clean, noise, alpha, sigma = mixture
     x, guess = alpha * clean + sigma * noise, clean + 0.1

@@ -5,7 +5,7 @@ from keras_gen.diffusion.model import NOBODY, Diffusion
 from keras_gen.diffusion.predictions import Clean, Epsilon, Preconditioned, Prediction, V, Velocity
 from keras_gen.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun, Sampler, UniPC
 from keras_gen.diffusion.schedules import EDM, Cosine, Discrete, Flow, Linear, ScaledLinear, Schedule, Sigmoid
-from keras_gen.diffusion.weightings import P2, MinSNR, Simple, Weighting
+from keras_gen.diffusion.weightings import P2, ClippedSNR, MinSNR, Simple, Weighting
 
 __all__ = [
     "DDIM",
@@ -14,6 +14,7 @@ __all__ = [
     "P2",
     "Ancestral",
     "Clean",
+    "ClippedSNR",
     "Cosine",
     "DPMSolverPP",
     "Diffusion",

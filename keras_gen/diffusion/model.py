@@ -43,7 +43,7 @@ class Diffusion(GenerativeModel):
             estimate of the step before (`self_condition`) and the source.
         schedule: A `Schedule`, or `linear`, `scaled-linear`, `cosine`, `sigmoid`, `edm`, `flow`.
         prediction: A `Prediction`, or `epsilon`, `x0`, `v`, `velocity`, `edm`.
-        weighting: A `Weighting`, or `simple`, `min-snr`, `p2`.
+        weighting: A `Weighting`, or `simple`, `min-snr`, `clipped-snr`, `p2`.
         classes: Number of classes that pictures can be asked for, or None.
         text: Encoder of captions, trained along: tokens (n, length) int32, 0 where there is none, to
             contexts (n, length, d) and masks (n, length), 1 where there is a token; or None. Labels of

@@ -47,6 +47,27 @@ class MinSNR(Weighting):
 
 
 @keras.saving.register_keras_serializable("keras_gen.diffusion")
+class ClippedSNR(Weighting):
+    """The SNR, but not below `low` nor above `high`, in the clean picture.
+
+    Where little of the picture is left, min-SNR gives next to no weight: what is decided there (a ground, a
+    place) is learned last, or never. A lower bound mends that; `low=1` without an upper one is the truncated
+    SNR of Salimans & Ho 2022 (arXiv:2202.00512, section 4).
+    """
+
+    name = "clipped-snr"
+
+    def __init__(self, low: float = 0.2, high: float = 5.0):
+        if not 0 <= low <= high or high == 0:
+            raise InputError(f"Expected 0 <= low <= high, and a high above 0. Received: {low} and {high}.")
+        self.low = low
+        self.high = high
+
+    def __call__(self, snr, gain):
+        return ops.clip(snr, self.low, self.high) / gain
+
+
+@keras.saving.register_keras_serializable("keras_gen.diffusion")
 class P2(Weighting):
     """1 / (k + SNR)^gamma in the noise (Choi et al. 2022, arXiv:2204.00227, eq. 8)."""
 
@@ -60,7 +81,7 @@ class P2(Weighting):
         return snr * (self.k + snr) ** -self.gamma / gain
 
 
-WEIGHTINGS = {weighting.name: weighting for weighting in (Simple, MinSNR, P2)}
+WEIGHTINGS = {weighting.name: weighting for weighting in (Simple, MinSNR, ClippedSNR, P2)}
 
 
 def get(weighting: str | Weighting) -> Weighting:

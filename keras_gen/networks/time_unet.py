@@ -43,7 +43,8 @@ def time_unet(
         dropout: In every block.
         classes: How many labels there are; an embedding is added to the time's.
         context: Length and d of contexts, at which the maps that attend to themselves look afterwards
-            (Rombach et al. 2022, section 3.3).
+            (Rombach et al. 2022, section 3.3). The first, which sums up the others, is added to the time's
+            embedding (as in GLIDE, Nichol et al. 2022): a ground or a place is then told to every block.
     """
     if width % 2 or width < 4 or blocks < 1 or not multipliers:
         raise InputError(
@@ -66,6 +67,8 @@ def time_unet(
     if context is not None:
         told = [keras.Input(context, name="context"), keras.Input(context[:1], name="mask")]
         inputs += told
+        summary = layers.Flatten()(layers.Cropping1D((0, context[0] - 1))(told[0]))
+        embedded = layers.Add()([embedded, layers.Dense(4 * width)(summary)])
     embedded = layers.Activation("silu")(embedded)
 
     def normalised(x, silu: bool = True):
