@@ -1,6 +1,6 @@
 """Pieces of networks that Keras does not have, or not on every backend."""
 
-from keras_gen.layers.attention import CrossAttention, SpatialAttention
+from keras_gen.layers.attention import CrossAttention, PlaceEmbedding, SpatialAttention
 from keras_gen.layers.norm import GroupNorm, groups_of
 from keras_gen.layers.spectral import SpectralConv2D, SpectralDense
 from keras_gen.layers.time import SinusoidalEmbedding
@@ -9,6 +9,7 @@ from keras_gen.layers.tokens import TokenEmbedding
 __all__ = [
     "CrossAttention",
     "GroupNorm",
+    "PlaceEmbedding",
     "SinusoidalEmbedding",
     "SpatialAttention",
     "SpectralConv2D",

@@ -46,6 +46,21 @@ class SpatialAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_gen.layers")
+class PlaceEmbedding(layers.Layer):
+    """Adds to feature maps (n, height, width, channels) what tells their places apart, learned.
+
+    Without it attention knows left from right only by what convolutions carry in from the padding.
+    """
+
+    def build(self, shape):
+        start = keras.initializers.RandomNormal(stddev=0.5)
+        self.places = self.add_weight(shape[1:], initializer=start, name="places")
+
+    def call(self, x):
+        return x + ops.cast(self.places, x.dtype)
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
 class CrossAttention(layers.Layer):
     """Each place of feature maps (n, height, width, channels) looks at contexts (n, length, d).
 

@@ -9,6 +9,8 @@ class TokenEmbedding(layers.Layer):
     """Tokens (n, length), 0 where there is none, to vectors (n, 1 + length, dim) and masks (n, 1 + length).
 
     The vector at the front is the same for every text and never masked: a text of no tokens has it alone.
+    Vectors begin with unit variance: much smaller ones would drown in what a transformer's first block adds,
+    which at the beginning is alike at every place, and texts would be told as bags of words.
 
     Args:
         vocabulary: Tokens are 1 to below this.
@@ -22,7 +24,7 @@ class TokenEmbedding(layers.Layer):
 
     def build(self, shape):
         def table(rows: int, name: str):
-            start = keras.initializers.RandomNormal(stddev=0.02)
+            start = keras.initializers.RandomNormal(stddev=0.5**0.5)
             return self.add_weight((rows, self.dim), initializer=start, name=name)
 
         self.words = table(self.vocabulary, "words")
