@@ -4,13 +4,15 @@
 
 Takes a model's file or a run. Pictures of the same seed (for a deterministic sampler, of the same noise)
 against as many held-out ones, in the features of the classifier that comes along. Goes on where it was when
-started again.
+started again: pictures are kept beside the table, 500 a file.
 """
 
 import argparse
 import csv
 import time
 from pathlib import Path
+
+import numpy as np
 
 from keras_gen import load_model, metrics  # before Keras: it switches TensorFlow's oneDNN on
 from keras_gen.data import load
@@ -60,8 +62,15 @@ def main() -> None:
             started = time.perf_counter()
 
             def draw(count, seed, sampler=sampler, steps=steps):
-                drawn = model.sample(count, seed=seed, steps=steps, sampler=SAMPLERS[sampler])
-                return to_numpy(to_uint8(drawn))
+                kept = options.out.with_suffix("") / f"{sampler}-{steps}-{count}-{seed}.npy"
+                if kept.exists():
+                    return np.load(kept)
+                drawn = to_numpy(
+                    to_uint8(model.sample(count, seed=seed, steps=steps, sampler=SAMPLERS[sampler]))
+                )
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                np.save(kept, drawn)
+                return drawn
 
             made = features(metrics.drawn(draw, options.n, 0))
             value = metrics.frechet_distance(real.vectors, made.vectors)
