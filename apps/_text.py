@@ -428,7 +428,7 @@ def _reconstruction(model: "TextToImage", splits: "Splits", n: int = 500) -> dic
     from keras_gen.shapes import faithfulness
 
     images = splits.test.floats(slice(0, n))
-    made = np.concatenate([to_numpy(model(images[s : s + 100])) for s in range(0, len(images), 100)])
+    made = coded(model, images)
     pairs = zip((images + 1) / 2, (made + 1) / 2, strict=True)
     level = np.mean([metrics.psnr(a, b) for a, b in pairs])
     features = metrics.load_features("auto", splits.train.name)
@@ -440,9 +440,18 @@ def _reconstruction(model: "TextToImage", splits: "Splits", n: int = 500) -> dic
     }
     if splits.test.name == "shapes":
         captions = [said[0] for said in splits.test.captions[:n]]
-        read = faithfulness.shares(captions, faithfulness.verdicts(captions, to_numpy(to_uint8(made))))
-        found |= _shares("reconstructed", read)
+        found |= _shares("reconstructed", faithfulness.shares(captions, to_numpy(to_uint8(made))))
     return found
+
+
+def coded(model: "TextToImage", images: "np.ndarray", batch: int = 100) -> "np.ndarray":
+    """Pictures in [-1, 1] through the first stage and back."""
+    import numpy as np
+
+    from keras_gen.engine import to_numpy
+
+    starts = range(0, len(images), batch)
+    return np.concatenate([to_numpy(model(images[start : start + batch])) for start in starts])
 
 
 def _shares(what: str, found: dict[str, tuple[float, int]]) -> dict[str, str]:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from apps._main import main
-from apps._text import Train, train
+from apps._text import Train, coded, train
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
-    import numpy as np
-
     from keras_gen.latent import TextToImage
 
 SHIPPED = "text_to_image_shapes"
@@ -302,6 +300,7 @@ def measure(options: Measure) -> None:
     import numpy as np
 
     from keras_gen import plots
+    from keras_gen.data import ImageData
     from keras_gen.engine import to_numpy
     from keras_gen.errors import InputError
     from keras_gen.images import to_uint8
@@ -323,12 +322,11 @@ def measure(options: Measure) -> None:
         cells = [f"{100 * share:.1f} ({count:,})" for share, count in found.values()]
         print(f"{title:<16}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
 
-    def held(made: np.ndarray) -> dict[str, tuple[float, int]]:
-        return faithfulness.shares(prompts, faithfulness.verdicts(prompts, made))
-
-    row("another's scene", held(np.roll(pictures, 1, axis=0)))  # what chance gets right
+    # what chance gets right, and what the first stage leaves
+    row("another's scene", faithfulness.shares(prompts, np.roll(pictures, 1, axis=0)))
     if model.autoencoder is not None:
-        row("its scene, coded", held(_coded(model, pictures)))  # what the first stage leaves
+        again = to_numpy(to_uint8(coded(model, ImageData("scenes", pictures).floats())))
+        row("its scene, coded", faithfulness.shares(prompts, again))
     scales = options.guidance or (model.diffusion.guidance,)
     for scale in scales:
 
@@ -346,17 +344,6 @@ def measure(options: Measure) -> None:
             shares = {name: [100 * found[name]["share"] for found in drawn] for name in drawn[0]}
             plots.lines(scales, shares, path.with_suffix(".png"), "guidance", "% right")
             print(f"wrote {path.with_suffix('.png')}")
-
-
-def _coded(model: "TextToImage", pictures: "np.ndarray", batch: int = 100) -> "np.ndarray":
-    """Pictures, uint8, through the first stage and back."""
-    import numpy as np
-
-    from keras_gen.engine import to_numpy
-    from keras_gen.images import from_uint8, to_uint8
-
-    parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
-    return np.concatenate([to_numpy(to_uint8(model(from_uint8(part)))) for part in parts])
 
 
 if __name__ == "__main__":

@@ -50,9 +50,7 @@ def time_unet(
         dropout: In every block.
         classes: How many labels there are; an embedding is added to the time's.
         context: Length and d of contexts, at which the maps that attend to themselves look afterwards
-            (Rombach et al. 2022, section 3.3). Places are then told apart by learned
-            vectors. No summary of the contexts is added to the time's embedding: it tells grounds and single
-            things fast, and nothing is left that would teach attention which colour goes with which shape.
+            (Rombach et al. 2022, section 3.3), their places told apart by learned vectors.
     """
     if width % 2 or width < 4 or blocks < 1 or not multipliers:
         raise InputError(
@@ -75,6 +73,8 @@ def time_unet(
     if context is not None:
         told = [keras.Input(context, name="context"), keras.Input(context[:1], name="mask")]
         inputs += told
+        # no summary of the contexts is added to the time's embedding: it tells single things fast, and leaves
+        # nothing that would teach attention which colour goes with which shape
     embedded = layers.Activation("silu")(embedded)
 
     def normalised(x, silu: bool = True):

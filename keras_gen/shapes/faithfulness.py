@@ -25,15 +25,15 @@ def verdicts(captions: Sequence[str], pictures: np.ndarray) -> list[Verdict]:
     return [check(parse(text), read(picture)) for text, picture in zip(captions, pictures, strict=True)]
 
 
-def shares(captions: Sequence[str], found: Sequence[Verdict]) -> dict[str, tuple[float, int]]:
-    """Shares of the pictures that are right, and of how many.
+def shares(captions: Sequence[str], pictures: np.ndarray) -> dict[str, tuple[float, int]]:
+    """Shares of the pictures (n, side, side, 3) uint8 that are what their captions say, and of how many.
 
     `1 thing` to `3 things`: all of them there in shape and colour, and no other; `relation`, `sizes`,
     `ground`: right where the caption says them, the things included.
     """
     counts = [len(parse(text).things) for text in captions]
     rows: dict[str, list[bool]] = {}
-    for count, verdict in zip(counts, found, strict=True):
+    for count, verdict in zip(counts, verdicts(captions, pictures), strict=True):
         rows.setdefault(f"{count} thing{'s' * (count > 1)}", []).append(verdict.things)
         for name in ("relation", "sizes", "ground"):
             said = getattr(verdict, name)
@@ -48,4 +48,4 @@ def measure(
 ) -> dict[str, tuple[float, int]]:
     """`shares` of what `generate(prompts, seed)` draws, uint8."""
     made = [generate(list(captions[s : s + batch_size]), s) for s in range(0, len(captions), batch_size)]
-    return shares(captions, verdicts(captions, np.concatenate(made)))
+    return shares(captions, np.concatenate(made))
