@@ -1,4 +1,4 @@
-"""The training of apps.text_to_image: first stage, latents, then the denoiser with its text encoder."""
+"""The training of apps.text_to_image: first stage, latents, text encoder, then the denoiser with it."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from apps._training import (
 )
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import keras
     import numpy as np
 
     from keras_gen.data import ImageData, Splits
@@ -39,7 +40,7 @@ PROMPTS = 16
 
 @dataclass
 class Train(TrainingOptions):
-    """Train on captioned pictures: the autoencoder first, then the denoiser with its text encoder."""
+    """Train on captioned pictures: the autoencoder, the text encoder, then the denoiser with it."""
 
     data: str = "shapes"
     """`shapes`, a folder of pictures with a metadata.jsonl, or the name of a TFDS dataset with texts."""
@@ -86,6 +87,12 @@ class Train(TrainingOptions):
     """Dimension of the text encoder."""
     text_blocks: int = 2
     """Its depth."""
+    layout: int = 64
+    """Channels of the map of places, 8 by 8 at most, that look at the text before anything is drawn."""
+    text_epochs: int | None = None
+    """In which the text encoder first learns the mean picture of every caption, before it is trained on with
+    the denoiser: which thing stands where is learned so. Default: as many as make about 4,000 steps, 20 at
+    most."""
     weighting: Literal["simple", "min-snr", "clipped-snr", "p2"] = "clipped-snr"
     """Of the levels of noise: min-snr and p2 learn late what the noisiest decide (grounds, places), simple
     learns shapes late."""
@@ -120,6 +127,7 @@ def train(options: Train) -> None:
         options,
         epochs=default_epochs(options, steps),
         autoencoder_epochs=default_epochs(replace(options, epochs=options.autoencoder_epochs), steps),
+        text_epochs=_text_epochs(options, steps),
     )
     run = open_run("text_to_image", options, run, splits.train)
     plan(
@@ -135,10 +143,13 @@ def train(options: Train) -> None:
         stage = _trained_first_stage(options, run, splits, stage)
         latents = _latents(run, splits, stage)
     shape = latents.train.shape
-    diffusion = _diffusion(options, shape, tokenizer)
+    told = _told(splits, latents, tokenizer)
+    text = _text_encoder(options, shape, tokenizer)
+    _train_text(options, run, text, told)
+    diffusion = _diffusion(options, shape, text)
     print(f"denoiser {parameters(diffusion):,} parameters, of {'x'.join(map(str, shape))}", flush=True)
     model = TextToImage(diffusion, tokenizer, stage)
-    _train_denoiser(options, run, model, splits, latents)
+    _train_denoiser(options, run, model, splits, told)
     _finish(options, run, model, splits)
 
 
@@ -150,11 +161,10 @@ def _check(options: Train) -> None:
             raise InputError(f"Expected {name} of 4 or more. Received: {getattr(options, name)}.")
     if options.autoencoder is not None and options.space == "pixel":
         raise InputError("Expected --autoencoder with --space latent. Received: --space pixel.")
-    if options.measure < 0 or options.steps < 1:
-        raise InputError(
-            "Expected measure of 0 or more and steps of 1 or more. "
-            f"Received: {options.measure} and {options.steps}."
-        )
+    for name, least in (("measure", 0), ("steps", 1), ("text_epochs", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"Expected {name} of {least} or more. Received: {value}.")
 
 
 def _captioned(splits: "Splits") -> "Splits":
@@ -299,17 +309,60 @@ def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Split
         return Splits(*(LatentData(splits.train.name, kept[name]) for name in ("train", "test")))
 
 
+def _told(splits: "Splits", latents: "Splits", tokenizer: "WordTokenizer") -> "Splits":
+    """Latents with the tokens of their captions as labels."""
+    from keras_gen.data import Splits
+
+    pairs = ((latents.train, splits.train), (latents.test, splits.test))
+    return Splits(
+        *(replace(data, labels=tokens_of(pictures.captions, tokenizer)) for data, pictures in pairs)
+    )
+
+
+# --- text encoder ------------------------------------------------------------------------------
+
+
+def _text_epochs(options: Train, steps: int) -> int:
+    return round(min(20, max(1, 4000 / steps))) if options.text_epochs is None else options.text_epochs
+
+
+def _text_encoder(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer") -> "keras.Model":
+    from keras_gen.networks import text_encoder
+
+    rows, columns = (max(d for d in range(1, 9) if side % d == 0) for side in shape[:2])
+    with computing_in(options.precision):
+        return text_encoder(
+            len(tokenizer.vocabulary) + 1,
+            tokenizer.length,
+            options.text_dim,
+            options.text_blocks,
+            layout=(rows, columns, options.layout),
+        )
+
+
+def _train_text(options: Train, run: "Run", text: "keras.Model", told: "Splits") -> None:
+    from keras_gen.data import Batches
+    from keras_gen.latent import TextMean
+    from keras_gen.networks import layout_head
+
+    assert options.text_epochs is not None
+    if not options.text_epochs:
+        return
+    model = TextMean(text, layout_head(text.outputs[2].shape[1:], told.train.shape), seed=options.seed)
+    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
+    training, held_out = made(told.train, training=True), made(told.test, training=False)
+    compile_model(model, replace(options, schedule="cosine"), options.text_epochs, len(training))
+    train_model("text_to_image", model, training, held_out, run, options.text_epochs, part="text")
+
+
 # --- denoiser ----------------------------------------------------------------------------------
 
 
-def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer") -> "Diffusion":
+def _diffusion(options: Train, shape: tuple[int, ...], text: "keras.Model") -> "Diffusion":
     from keras_gen.diffusion import Diffusion
-    from keras_gen.networks import text_encoder, time_unet
+    from keras_gen.networks import time_unet
 
     with computing_in(options.precision):
-        text = text_encoder(
-            len(tokenizer.vocabulary) + 1, tokenizer.length, options.text_dim, options.text_blocks
-        )
         sides = [-(-min(shape[:2]) // 2**i) for i in range(len(options.multipliers))]
         network = time_unet(
             (shape[0], shape[1], shape[2]),
@@ -319,7 +372,8 @@ def _diffusion(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer
             options.blocks,
             options.attention or tuple(s for s in sides if s <= 8) or sides[-1:],
             options.heads,
-            context=(1 + tokenizer.length, options.text_dim),
+            context=tuple(text.outputs[0].shape[1:]),
+            layout=tuple(text.outputs[2].shape[1:]),
         )
     return Diffusion(
         network,
@@ -346,17 +400,13 @@ def tokens_of(captions: "np.ndarray", tokenizer: "Tokenizer") -> "np.ndarray":
 
 
 def _train_denoiser(
-    options: Train, run: "Run", model: "TextToImage", splits: "Splits", latents: "Splits"
+    options: Train, run: "Run", model: "TextToImage", splits: "Splits", told: "Splits"
 ) -> None:
     from keras_gen.data import Batches
 
     assert options.epochs is not None
-    parts = [
-        replace(data, labels=tokens_of(pictures.captions, model.tokenizer))
-        for data, pictures in ((latents.train, splits.train), (latents.test, splits.test))
-    ]
     made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
-    training, held_out = made(parts[0], training=True), made(parts[1], training=False)
+    training, held_out = made(told.train, training=True), made(told.test, training=False)
     compile_model(model.diffusion, options, options.epochs, len(training))
     progress = [_progress(run, model, splits, options)]
     train_model("text_to_image", model.diffusion, training, held_out, run, options.epochs, progress)

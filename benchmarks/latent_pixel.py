@@ -20,7 +20,7 @@ GUIDANCE, SAMPLING_STEPS = 3.0, 20
 def timed(space: str, options: argparse.Namespace) -> list[float]:
     import numpy as np
 
-    from apps._text import Train, _diffusion
+    from apps._text import Train, _diffusion, _text_encoder
     from apps._training import compile_model
     from keras_gen import networks
     from keras_gen.engine import to_numpy
@@ -40,7 +40,8 @@ def timed(space: str, options: argparse.Namespace) -> list[float]:
         space=space,  # type: ignore[arg-type]
         precision="bfloat16" if options.bfloat16 else "float32",
     )
-    model = TextToImage(_diffusion(flags, shape, tokenizer), tokenizer, stage)
+    text = _text_encoder(flags, shape, tokenizer)
+    model = TextToImage(_diffusion(flags, shape, text), tokenizer, stage)
     if options.what == "train":
         compile_model(model.diffusion, flags, 1, options.steps)
         images = np.random.default_rng(0).normal(size=(BATCH, *shape)).astype("float32")

@@ -225,8 +225,9 @@ def latent_results() -> dict:
     )
     texts = ["a one", "a two or a three"] * 16
     tokenizer = WordTokenizer.learned(texts)
-    text = text_encoder(len(tokenizer.vocabulary) + 1, tokenizer.length, 8, 1, 2)
-    network = time_unet((4, 4, 2), None, 8, (1,), 1, (4,), context=(1 + tokenizer.length, 8))
+    layout = (2, 2, 4)
+    text = text_encoder(len(tokenizer.vocabulary) + 1, tokenizer.length, 8, 1, 2, layout=layout)
+    network = time_unet((4, 4, 2), None, 8, (1,), 1, (4,), context=(1 + tokenizer.length, 8), layout=layout)
     model = KnownNoiseDiffusion(network, "cosine", "v", text=text, clip=False, steps=4, guidance=2.0)
     for part in (stage, model):
         small_gan.set_known_weights(part)

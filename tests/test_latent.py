@@ -16,10 +16,26 @@ from keras_gen.diffusion import Diffusion
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
 from keras_gen.export import can_export, export_file
-from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer, feature_distance, words_of
-from keras_gen.networks import latent_decoder, latent_encoder, patch_discriminator, text_encoder, time_unet
+from keras_gen.latent import (
+    LatentAutoencoder,
+    TextMean,
+    TextToImage,
+    WordTokenizer,
+    feature_distance,
+    words_of,
+)
+from keras_gen.layers import DirectedMask, one_caption
+from keras_gen.networks import (
+    latent_decoder,
+    latent_encoder,
+    layout_head,
+    patch_discriminator,
+    text_encoder,
+    time_unet,
+)
 
 SHAPE = (16, 16, 3)
+LAYOUT = (4, 4, 8)
 TEXTS = ("a small red circle", "a large blue ring left of a square")
 
 
@@ -29,8 +45,8 @@ def first_stage(**more) -> LatentAutoencoder:
 
 
 def denoiser(tokenizer: WordTokenizer, shape=(8, 8, 2), **more) -> Diffusion:
-    text = text_encoder(len(tokenizer.vocabulary) + 1, tokenizer.length, 16, 1, 2)
-    network = time_unet(shape, None, 16, (1,), 1, (8,), context=(1 + tokenizer.length, 16))
+    text = text_encoder(len(tokenizer.vocabulary) + 1, tokenizer.length, 16, 1, 2, layout=LAYOUT)
+    network = time_unet(shape, None, 16, (1,), 1, (8,), context=(1 + tokenizer.length, 16), layout=LAYOUT)
     given = {"schedule": "cosine", "prediction": "v", "clip": False, "steps": 4, "guidance": 2.0} | more
     return Diffusion(network, text=text, **given)
 
@@ -213,14 +229,15 @@ class TestTokenizer:
 class TestText:
     def test_empty_places_change_nothing(self):
         keras.utils.set_random_seed(1)
-        short, long = text_encoder(9, 4, 16, 2, 2), text_encoder(9, 7, 16, 2, 2)
+        short, long = (text_encoder(9, length, 16, 2, 2, layout=LAYOUT) for length in (4, 7))
         values = short.get_weights()
         places = next(i for i, w in enumerate(short.weights) if w.name == "places")
         values[places] = np.concatenate([values[places], np.full((3, 16), 7.0, "float32")])
         long.set_weights(values)
         tokens = np.array([[3, 1, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
-        near, there = (to_numpy(x) for x in short(tokens))
-        far, far_there = (to_numpy(x) for x in long(np.pad(tokens, ((0, 0), (0, 3)))))
+        near, there, layout = (to_numpy(x) for x in short(tokens))
+        far, far_there, far_layout = (to_numpy(x) for x in long(np.pad(tokens, ((0, 0), (0, 3)))))
+        np.testing.assert_allclose(far_layout, layout, atol=1e-5)
         np.testing.assert_array_equal(there, [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
         np.testing.assert_allclose(far[:, :5][there > 0], near[there > 0], atol=1e-5)
         assert np.abs(near[0, 1] - near[1, 1]).max() > 1e-3 and np.isfinite(near).all()
@@ -241,10 +258,56 @@ class TestText:
         ab, ba = (to_numpy(encoder(np.array([t]))[0]) for t in ([1, 2, 0], [2, 1, 0]))
         assert np.abs(ab[:, 0] - ba[:, 0]).max() > 1e-4
 
+    def test_before_and_after_by_the_mask(self):
+        seen = to_numpy(DirectedMask(2)(np.array([[1.0, 1, 1, 0]], "float32")))[0]
+        np.testing.assert_array_equal(seen[0], [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
+        np.testing.assert_array_equal(seen[1], [[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
     @pytest.mark.once
     def test_sizes_that_cannot_be(self):
         with pytest.raises(InputError, match="heads that divide"):
             text_encoder(9, 3, 10, 1, 4)
+        with pytest.raises(InputError, match="even number of heads"):
+            text_encoder(9, 3, 9, 1, 3)
+        with pytest.raises(InputError, match="sides divide"):
+            layout_head((3, 4, 8), (8, 8, 2))
+        with pytest.raises(InputError, match="sides divide"):
+            time_unet((8, 8, 2), None, 16, (1,), 1, (8,), context=(5, 16), layout=(8, 3, 4))
+
+
+def mean_of_text() -> TextMean:
+    return TextMean(text_encoder(8, 6, 16, 2, 2, layout=LAYOUT), layout_head(LAYOUT, (8, 8, 1)))
+
+
+class TestMeanOfText:
+    def test_life(self, tmp_path):
+        rng = np.random.default_rng(0)
+        batch = {"image": rng.normal(size=(16, 8, 8, 1)).astype("float32")}
+        batch["label"] = rng.integers(0, 8, (16, 6)).astype("int32")
+        check_model(mean_of_text, batch, tmp_path, steps=3, export=False)
+
+    def test_which_stands_left_is_learned_from_pictures(self):
+        # words 1 and 2 leave 1 and -1 on the side that "left" (3) or "right" (4) between them says
+        rng = np.random.default_rng(0)
+        first, left = rng.integers(1, 3, 512), rng.integers(0, 2, 512)
+        texts = np.stack([first, 4 - left, 3 - first, *[0 * first] * 3], axis=1).astype("int32")
+        sign = np.where((first == 1) == (left == 1), 1.0, -1.0).astype("float32")
+        pictures = np.repeat([[1.0, -1.0]], 4, axis=1).reshape(1, 1, 8, 1) * sign[:, None, None, None]
+        pictures = np.broadcast_to(pictures, (512, 8, 8, 1)).astype("float32")
+        keras.utils.set_random_seed(0)
+        model = mean_of_text()
+        model.compile(keras.optimizers.Adam(3e-3))
+        model.fit({"image": pictures, "label": texts}, batch_size=64, epochs=12, verbose=0)
+        assert np.abs(to_numpy(model(texts[:32])) - pictures[:32]).mean() < 0.1, "chance is 1"
+
+    @pytest.mark.once
+    def test_an_encoder_without_layouts_is_refused(self):
+        with pytest.raises(InputError, match="without layouts"):
+            TextMean(text_encoder(8, 6, 16, 2, 2), layout_head(LAYOUT, (8, 8, 1)))
+        model = mean_of_text()
+        model.compile("sgd")
+        with pytest.raises(InputError, match="tokens as labels"):
+            model.fit({"label": np.ones((2, 6), "int32")}, verbose=0)
 
 
 # --- the denoiser -------------------------------------------------------------------------------
@@ -262,9 +325,8 @@ class TestDenoiser:
 
     @pytest.mark.once
     def test_one_caption_of_several(self):
-        model = denoiser(tokenizer())
         tokens = np.arange(1, 1 + 64 * 3 * 2, dtype="int32").reshape(64, 3, 2)
-        chosen = to_numpy(model._one_caption(ops.convert_to_tensor(tokens)))
+        chosen = to_numpy(one_caption(ops.convert_to_tensor(tokens), keras.random.SeedGenerator(0)))
         where = (tokens == chosen[:, None]).all(axis=2)
         assert (where.sum(axis=1) == 1).all() and set(where.argmax(axis=1)) == {0, 1, 2}
 

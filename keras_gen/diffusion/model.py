@@ -21,6 +21,7 @@ from keras_gen.diffusion.weightings import Weighting
 from keras_gen.engine import GenerativeModel, Update, average_of, compiled, move_average
 from keras_gen.errors import InputError
 from keras_gen.images import from_uint8, to_uint8
+from keras_gen.layers import one_caption
 
 START = -1
 """The place in a series of random numbers that sampling starts from; no step has it."""
@@ -38,15 +39,16 @@ class Diffusion(GenerativeModel):
 
     Args:
         network: [images, times (n,)], or [images, times, labels (n,)] with an entry more than `classes`, or
-            [images, times, contexts, masks] with `text`, to outputs of the pictures' shape; twice the
-            channels with `learned_variance`. Beside the noisy picture its images hold, in this order, the
-            estimate of the step before (`self_condition`) and the source.
+            [images, times, contexts, masks] with `text`, and layouts where it makes them, to outputs of the
+            pictures' shape; twice the channels with `learned_variance`. Beside the noisy picture its images
+            hold, in this order, the estimate of the step before (`self_condition`) and the source.
         schedule: A `Schedule`, or `linear`, `scaled-linear`, `cosine`, `sigmoid`, `edm`, `flow`.
         prediction: A `Prediction`, or `epsilon`, `x0`, `v`, `velocity`, `edm`.
         weighting: A `Weighting`, or `simple`, `min-snr`, `clipped-snr`, `p2`.
         classes: Number of classes that pictures can be asked for, or None.
         text: Encoder of captions, trained along: tokens (n, length) int32, 0 where there is none, to
-            contexts (n, length, d) and masks (n, length), 1 where there is a token; or None. Labels of
+            contexts (n, length, d) and masks (n, length), 1 where there is a token, and perhaps layouts
+            (n, rows, columns, c), maps that the network sees beside the picture; or None. Labels of
             pictures are then tokens (n, length) or, of several captions each, (n, captions, length), one of
             which is drawn at every visit.
         unlabelled: Share of the examples whose label training hides, each by its own draw (classifier-free
@@ -133,12 +135,13 @@ class Diffusion(GenerativeModel):
             raise InputError("Expected classes or a text encoder. Received: both.")
         channels = self.data_shape[2]
         wanted = channels * (1 + self.self_condition + (self.source is not None))
-        inputs = 2 + (self.classes is not None) + 2 * (self.text is not None)
+        inputs = 2 + (self.classes is not None) + (0 if self.text is None else len(self.text.outputs))
         image = self.network.inputs[0].shape
         if len(self.network.inputs) != inputs or image[-1] != wanted or image[1:3] != self.data_shape[:2]:
             kinds = "images, times"
             kinds += " and labels" if self.classes is not None else ""
-            kinds += ", contexts and masks" if self.text is not None else ""
+            if self.text is not None:
+                kinds += ", contexts and masks" + (", layouts" if self.text.outputs[2:] else "")
             raise InputError(
                 f"Expected a network of {kinds} to images of one size, with {wanted} channels in for "
                 f"{channels} out. Received: one of {len(self.network.inputs)} inputs, {tuple(image[1:])} to "
@@ -199,7 +202,7 @@ class Diffusion(GenerativeModel):
         drawn = self.draw(ops.shape(images)[0])
         labels = None
         if self.conditional:
-            labels = self._one_caption(ops.cast(self._labels(batch), "int32"))
+            labels = one_caption(ops.cast(self._labels(batch), "int32"), self.noise)
             hidden = ops.logical_and(drawn["hide"] < self.unlabelled, training)
             hidden = ops.reshape(hidden, (-1, *[1] * (len(labels.shape) - 1)))
             labels = ops.where(hidden, self.nobody, labels)
@@ -246,14 +249,6 @@ class Diffusion(GenerativeModel):
     def nobody(self) -> int:
         """The label, or the token at every place, of a picture that nothing is said of."""
         return NOBODY if self.text is None else 0
-
-    def _one_caption(self, labels):
-        """Of several captions (n, captions, length) one each."""
-        if len(labels.shape) < 3:
-            return labels
-        n, captions = ops.shape(labels)[0], labels.shape[1]
-        chosen = keras.random.randint((n, 1, 1), 0, captions, seed=self.noise)
-        return ops.sum(ops.where(ops.arange(captions)[None, :, None] == chosen, labels, 0), axis=1)
 
     def _labels(self, batch):
         if "label" not in batch:

@@ -2,6 +2,7 @@
 
 from keras_gen.latent.autoencoder import LatentAutoencoder, feature_distance
 from keras_gen.latent.pipeline import TextToImage
+from keras_gen.latent.text_mean import TextMean
 from keras_gen.latent.tokenizer import WordTokenizer, words_of
 
-__all__ = ["LatentAutoencoder", "TextToImage", "WordTokenizer", "feature_distance", "words_of"]
+__all__ = ["LatentAutoencoder", "TextMean", "TextToImage", "WordTokenizer", "feature_distance", "words_of"]

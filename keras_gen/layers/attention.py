@@ -61,6 +61,30 @@ class PlaceEmbedding(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_gen.layers")
+class Places(layers.Layer):
+    """Learned feature maps (n, height, width, channels), the same for all n of what it is called with.
+
+    Args:
+        shape: (height, width, channels).
+    """
+
+    def __init__(self, shape: tuple[int, int, int], **kwargs):
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+        start = keras.initializers.RandomNormal(stddev=0.5)
+        self.places = self.add_weight(self.shape, initializer=start, name="places")
+
+    def call(self, x):
+        return ops.broadcast_to(ops.cast(self.places, self.compute_dtype), (ops.shape(x)[0], *self.shape))
+
+    def compute_output_shape(self, x_shape):
+        return (x_shape[0], *self.shape)
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape}
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
 class CrossAttention(layers.Layer):
     """Each place of feature maps (n, height, width, channels) looks at contexts (n, length, d).
 

@@ -3,6 +3,21 @@
 import keras
 from keras import layers, ops
 
+from keras_gen.errors import InputError
+
+
+def one_caption(tokens, seed):
+    """Of several captions of each picture, (n, captions, length), one by chance; (n, length) stay.
+
+    Args:
+        seed: A `keras.random.SeedGenerator`.
+    """
+    if len(tokens.shape) < 3:
+        return tokens
+    n, captions = ops.shape(tokens)[0], tokens.shape[1]
+    chosen = keras.random.randint((n, 1, 1), 0, captions, seed=seed)
+    return ops.sum(ops.where(ops.arange(captions)[None, :, None] == chosen, tokens, 0), axis=1)
+
 
 @keras.saving.register_keras_serializable("keras_gen.layers")
 class TokenEmbedding(layers.Layer):
@@ -44,3 +59,36 @@ class TokenEmbedding(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "vocabulary": self.vocabulary, "dim": self.dim}
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
+class DirectedMask(layers.Layer):
+    """Masks of tokens (n, length) to masks of attention (n, heads, length, length), 1 where i may look at j.
+
+    Half of the heads look at what stands before a token, half at what stands after it, all at itself
+    (Shen et al. 2018, arXiv:1709.04696). "Before or after" is then told without being learned: in "a left
+    of b" what b gets from "left" differs at once from what a gets.
+
+    Args:
+        heads: An even number.
+    """
+
+    def __init__(self, heads: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if heads < 2 or heads % 2:
+            raise InputError(f"Expected an even number of heads. Received: {heads}.")
+        self.heads = heads
+
+    def call(self, there):
+        place = ops.arange(there.shape[1])
+        before = place[None, :] <= place[:, None]
+        half = self.heads // 2
+        ways = ops.stack([before] * half + [ops.transpose(before)] * half)
+        seen = ops.logical_and(ways[None], there[:, None, None, :] > 0.5)
+        return ops.logical_or(seen, place[None, :] == place[:, None])
+
+    def compute_output_spec(self, there):
+        return keras.KerasTensor((there.shape[0], self.heads, there.shape[1], there.shape[1]), "bool")
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}

@@ -7,7 +7,7 @@ from keras_gen.networks.latent import latent_decoder, latent_encoder
 from keras_gen.networks.mlp import mlp_decoder, mlp_encoder
 from keras_gen.networks.recurrent import recurrent_decoder, recurrent_encoder
 from keras_gen.networks.residual import residual_discriminator, residual_generator
-from keras_gen.networks.text import text_encoder
+from keras_gen.networks.text import layout_head, text_encoder
 from keras_gen.networks.tied import TiedDecoder
 from keras_gen.networks.time_unet import time_unet
 from keras_gen.networks.translation import patch_discriminator, translation_unet
@@ -22,6 +22,7 @@ __all__ = [
     "dcgan_generator",
     "latent_decoder",
     "latent_encoder",
+    "layout_head",
     "mlp_decoder",
     "mlp_encoder",
     "patch_discriminator",

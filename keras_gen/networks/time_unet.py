@@ -32,10 +32,12 @@ def time_unet(
     dropout: float = 0.0,
     classes: int | None = None,
     context: tuple[int, int] | None = None,
+    layout: tuple[int, int, int] | None = None,
 ) -> keras.Model:
     """[images (n, height, width, c), times (n,)] or, with classes, [images, times, labels (n,)] to images.
 
-    With contexts: [images, times, contexts (n, length, d), masks (n, length)].
+    With contexts: [images, times, contexts (n, length, d), masks (n, length)], and with a layout
+    [..., layouts (n, rows, columns, channels)].
 
     Defaults are DDPM's for CIFAR-10 (35,746,307 parameters there). Pictures whose sides the halvings do not
     divide are padded with zeros inside.
@@ -51,6 +53,7 @@ def time_unet(
         classes: How many labels there are; an embedding is added to the time's.
         context: Length and d of contexts, at which the maps that attend to themselves look afterwards
             (Rombach et al. 2022, section 3.3), their places told apart by learned vectors.
+        layout: (rows, columns, channels) of maps seen beside the images, of sides that divide theirs.
     """
     if width % 2 or width < 4 or blocks < 1 or not multipliers:
         raise InputError(
@@ -75,6 +78,13 @@ def time_unet(
         inputs += told
         # no summary of the contexts is added to the time's embedding: it tells single things fast, and leaves
         # nothing that would teach attention which colour goes with which shape
+    x = image
+    if layout is not None:
+        by = (shape[0] // layout[0], shape[1] // layout[1])
+        if (layout[0] * by[0], layout[1] * by[1]) != tuple(shape[:2]):
+            raise InputError(f"Expected a layout whose sides divide those of {shape}. Received: {layout}.")
+        inputs.append(keras.Input(layout, name="layout"))
+        x = layers.Concatenate()([image, layers.UpSampling2D(by)(inputs[-1])])
     embedded = layers.Activation("silu")(embedded)
 
     def normalised(x, silu: bool = True):
@@ -105,7 +115,6 @@ def time_unet(
             x = layers.Add()([x, CrossAttention(heads)(seen(x), *told)])
         return x
 
-    x = image
     if below or right:
         x = layers.ZeroPadding2D(((0, below), (0, right)))(x)
     x = conv(width)(x)
