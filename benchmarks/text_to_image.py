@@ -83,12 +83,12 @@ def _pipeline():
     )
     network = UNet2DConditionModel(
         sample_size=8,
-        in_channels=4,
-        out_channels=4,
+        in_channels=8,
+        out_channels=8,
         layers_per_block=2,
         block_out_channels=(64, 64),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=TEXT,
         attention_head_dim=4,
         norm_num_groups=16,
@@ -98,7 +98,7 @@ def _pipeline():
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=8,
         norm_num_groups=8,
         sample_size=32,
     )
