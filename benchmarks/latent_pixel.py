@@ -1,8 +1,9 @@
 """What latents save: pictures a second of one denoiser on latents of 8x8x8 and on pictures of 32x32x3.
 
-The denoiser of the shipped text-to-image model with its text encoder (width 64 at two scales), on captions of
-`shapes`; on latents it attends at both scales, as that model does, on pictures at the smaller alone. Training: steps on batches of 64, latents cached as the app does.
-Sampling: 16 pictures by 20 steps with guidance, decoded.
+The denoiser of the shipped text-to-image model with its text encoder (width 64 at two scales), on captions
+of `shapes`; on latents it attends at both scales, as that model does, on pictures at the smaller alone.
+Training: steps on batches of 64, latents cached as the app does. Sampling: 16 pictures by 20 steps with
+guidance, decoded.
 
     python -m benchmarks.latent_pixel [--what train|sample] [--steps 6] [--rounds 3] [--bfloat16]
 """
