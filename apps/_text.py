@@ -156,7 +156,7 @@ def train(options: Train) -> None:
 def _check(options: Train) -> None:
     from keras_gen.errors import InputError
 
-    for name in ("width", "text_dim", "latent_channels", "autoencoder_width"):
+    for name in ("width", "text_dim", "layout", "latent_channels", "autoencoder_width"):
         if getattr(options, name) < 4:
             raise InputError(f"Expected {name} of 4 or more. Received: {getattr(options, name)}.")
     if options.autoencoder is not None and options.space == "pixel":

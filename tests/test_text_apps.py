@@ -54,13 +54,15 @@ class TestTrain:
 
         for name, gone in (
             ("denoiser", ["model.keras"]),
+            ("text", ["model.keras", "checkpoints", "text"]),
             ("stage", ["model.keras", "latents.npz", "autoencoder.keras"]),
         ):
             shutil.copytree(trained, tmp_path / name)
-            for file in gone:
-                (tmp_path / name / file).unlink()
+            for path in (tmp_path / name / one for one in gone):
+                path.unlink() if path.is_file() else shutil.rmtree(path)
             done = here(APP, "train", "--resume", tmp_path / name)
             assert done.returncode == 0, done.stderr
+            assert (tmp_path / name / "text" / "metrics.csv").exists()
             with np.load(tmp_path / name / "latents.npz") as ours, np.load(trained / "latents.npz") as theirs:
                 np.testing.assert_allclose(ours["train"], theirs["train"], atol=1e-5)
 
