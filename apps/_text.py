@@ -19,6 +19,7 @@ from apps._training import (
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
 
     from keras_gen.data import ImageData, Splits
     from keras_gen.diffusion import Diffusion
-    from keras_gen.latent import LatentAutoencoder, TextToImage, WordTokenizer
+    from keras_gen.latent import LatentAutoencoder, TextMean, TextToImage, WordTokenizer
     from keras_gen.latent.tokenizer import Tokenizer
     from keras_gen.training import Run
 
@@ -36,6 +37,8 @@ FIRST_STAGE = "autoencoder.keras"
 LATENTS = "latents.npz"
 PROMPTS = 16
 """Drawn on the way, always the same."""
+MOST_PIXELS = 4096
+"""Values of pictures between which a Frechet distance is worked out as they are."""
 
 
 @dataclass
@@ -79,8 +82,8 @@ class Train(TrainingOptions):
     blocks: int = 2
     """Residual blocks at each scale."""
     attention: tuple[int, ...] = ()
-    """Sides of the maps that attend to themselves and the text; default: all of 8 and below, or the
-    smallest."""
+    """Sides of the maps that attend to themselves and the text; 0: in the middle alone; default: all of 8
+    and below, or the smallest."""
     heads: int = 4
     """Of attention."""
     text_dim: int = 128
@@ -114,14 +117,22 @@ def train(options: Train) -> None:
     import keras
 
     from keras_gen.engine import parameters
-    from keras_gen.latent import TextToImage, WordTokenizer
+    from keras_gen.latent import TextMean, TextToImage, WordTokenizer
+    from keras_gen.networks import layout_head
 
     options, run = begin("text_to_image", options)
     _check(options)
     splits = _captioned(read(options, by_concept=options.by_concept))
     tokenizer = WordTokenizer.learned(text for said in splits.train.captions for text in said)
+    # all parts before any is trained: what cannot be built is refused now, and every part begins alike
+    # whether a run goes through or is resumed
     keras.utils.set_random_seed(options.seed)
-    stage = _first_stage(options, splits) if options.space == "latent" else None
+    stage = _first_stage(options, run, splits) if options.space == "latent" else None
+    shape = splits.train.shape if stage is None else stage.latent_shape
+    keras.utils.set_random_seed(options.seed)
+    text = _text_encoder(options, shape, tokenizer)
+    mean = TextMean(text, layout_head(text.outputs[2].shape[1:], shape), seed=options.seed)
+    diffusion = _diffusion(options, shape, text)
     steps = len(splits.train) // min(options.batch_size, len(splits.train))
     options = replace(
         options,
@@ -134,6 +145,7 @@ def train(options: Train) -> None:
         {
             "data": f"{described(splits, options)}; {len(tokenizer.vocabulary):,} words",
             **({} if stage is None else {"first": _first_line(options, stage)}),
+            "then": f"denoiser of {'x'.join(map(str, shape))}, {parameters(diffusion):,} parameters",
             "training": f"{options.epochs} epochs of {steps} steps, on {keras.backend.backend()}",
             "writing": str(run.path),
         }
@@ -142,12 +154,9 @@ def train(options: Train) -> None:
     if stage is not None:
         stage = _trained_first_stage(options, run, splits, stage)
         latents = _latents(run, splits, stage)
-    shape = latents.train.shape
     told = _told(splits, latents, tokenizer)
-    text = _text_encoder(options, shape, tokenizer)
-    _train_text(options, run, text, told)
-    diffusion = _diffusion(options, shape, text)
-    print(f"denoiser {parameters(diffusion):,} parameters, of {'x'.join(map(str, shape))}", flush=True)
+    _train_text(options, run, mean, told)
+    diffusion.restart_average()
     model = TextToImage(diffusion, tokenizer, stage)
     _train_denoiser(options, run, model, splits, told)
     _finish(options, run, model, splits)
@@ -159,9 +168,12 @@ def _check(options: Train) -> None:
     for name in ("width", "text_dim", "layout", "latent_channels", "autoencoder_width"):
         if getattr(options, name) < 4:
             raise InputError(f"Expected {name} of 4 or more. Received: {getattr(options, name)}.")
+    if options.features is not None and not options.feature_loss:
+        raise InputError("Expected --features with a --feature-loss. Received: none.")
     if options.autoencoder is not None and options.space == "pixel":
         raise InputError("Expected --autoencoder with --space latent. Received: --space pixel.")
-    for name, least in (("measure", 0), ("steps", 1), ("text_epochs", 0)):
+    counts = dict.fromkeys(("steps", "heads", "blocks", "text_blocks", "autoencoder_epochs"), 1)
+    for name, least in {**counts, "measure": 0, "text_epochs": 0}.items():
         value = getattr(options, name)
         if value is not None and value < least:
             raise InputError(f"Expected {name} of {least} or more. Received: {value}.")
@@ -191,15 +203,18 @@ def _captioned(splits: "Splits") -> "Splits":
 # --- first stage -------------------------------------------------------------------------------
 
 
-def _first_stage(options: Train, splits: "Splits") -> "LatentAutoencoder":
-    """A new one, or that of another run."""
+def _first_stage(options: Train, run: "Run | None", splits: "Splits") -> "LatentAutoencoder":
+    """This run's, if it has been trained, or that of another, or a new one."""
     from keras_gen import load_model, networks
     from keras_gen.errors import InputError
     from keras_gen.latent import LatentAutoencoder
 
     shape = splits.train.shape
-    if options.autoencoder is not None:
-        file = Path(options.autoencoder).expanduser() / FIRST_STAGE
+    file = None if run is None else run.path / FIRST_STAGE
+    if file is None or not file.exists():
+        other = options.autoencoder
+        file = None if other is None else Path(other).expanduser() / FIRST_STAGE
+    if file is not None:
         if not file.exists():
             raise InputError(
                 f"Expected a run with a trained first stage. Received: {file}, which is not there."
@@ -226,27 +241,28 @@ def _first_stage(options: Train, splits: "Splits") -> "LatentAutoencoder":
 
 
 def _features(options: Train, shape: tuple[int, ...]):
-    """The layer before the last of a classifier, as a network of pictures in [-1, 1]."""
+    """The last three feature maps of a classifier, as a network of pictures in [-1, 1]."""
     import keras
 
-    from keras_gen import load_model
     from keras_gen.errors import InputError
+    from keras_gen.metrics import ClassifierFeatures
     from keras_gen.shipped import shipped, shipped_names
 
     name = options.features or f"classifier_{Path(options.data).name}"
     file = shipped(name) or Path(name).expanduser()
-    if not file.is_file():
+    if not file.exists():
         raise InputError(
             f"Expected a classifier's .keras file, or one of {', '.join(shipped_names('classifier'))}, as "
             f"--features. Received: {name}."
         )
-    network = load_model(file).network
-    if tuple(network.input_shape[1:]) != tuple(shape):
-        raise InputError(
-            f"Expected a classifier of pictures of {shape}. Received: {network.input_shape[1:]}."
-        )
+    network = ClassifierFeatures.load(file).model.network
     maps = [layer.output for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4]
-    return keras.Model(network.inputs, maps[-3:])
+    if tuple(network.input_shape[1:]) != tuple(shape) or not maps[1:]:
+        raise InputError(
+            f"Expected a classifier of pictures of {shape}, with feature maps. Received: one of "
+            f"{tuple(network.input_shape[1:])}, {'with' if maps[1:] else 'without'}."
+        )
+    return keras.Model(network.inputs, maps[1:][-3:])  # the first of all is the picture itself
 
 
 def _first_line(options: Train, stage: "LatentAutoencoder") -> str:
@@ -254,7 +270,8 @@ def _first_line(options: Train, stage: "LatentAutoencoder") -> str:
 
     size = "x".join(map(str, stage.latent_shape))
     where = f", of {options.autoencoder}" if options.autoencoder else f", {options.autoencoder_epochs} epochs"
-    return f"autoencoder to {size}, {parameters(stage):,} parameters{where}"
+    count = parameters(stage.encoder) + parameters(stage.decoder)
+    return f"autoencoder to {size}, {count:,} parameters{where}"
 
 
 def _trained_first_stage(
@@ -287,7 +304,7 @@ def _trained_first_stage(
     part = file.with_name("autoencoder.part.keras")
     stage.save(part)
     part.replace(file)
-    return stage
+    return load_model(file)  # as whoever goes on with the run will
 
 
 def _bare(data: "ImageData") -> "ImageData":
@@ -340,15 +357,12 @@ def _text_encoder(options: Train, shape: tuple[int, ...], tokenizer: "WordTokeni
         )
 
 
-def _train_text(options: Train, run: "Run", text: "keras.Model", told: "Splits") -> None:
+def _train_text(options: Train, run: "Run", model: "TextMean", told: "Splits") -> None:
     from keras_gen.data import Batches
-    from keras_gen.latent import TextMean
-    from keras_gen.networks import layout_head
 
     assert options.text_epochs is not None
     if not options.text_epochs:
         return
-    model = TextMean(text, layout_head(text.outputs[2].shape[1:], told.train.shape), seed=options.seed)
     made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
     training, held_out = made(told.train, training=True), made(told.test, training=False)
     compile_model(model, replace(options, schedule="cosine"), options.text_epochs, len(training))
@@ -360,10 +374,18 @@ def _train_text(options: Train, run: "Run", text: "keras.Model", told: "Splits")
 
 def _diffusion(options: Train, shape: tuple[int, ...], text: "keras.Model") -> "Diffusion":
     from keras_gen.diffusion import Diffusion
+    from keras_gen.errors import InputError
     from keras_gen.networks import time_unet
 
+    most = 2 ** (len(options.multipliers) - 1)
+    finest = -(-min(shape[:2]) // most) * most  # what the halvings do not divide is padded
+    sides = [finest // 2**i for i in range(len(options.multipliers))]
+    if not set(options.attention) <= {*sides, 0}:
+        raise InputError(
+            f"Expected --attention at sides of maps, {', '.join(map(str, sides))}. "
+            f"Received: {', '.join(map(str, options.attention))}."
+        )
     with computing_in(options.precision):
-        sides = [-(-min(shape[:2]) // 2**i) for i in range(len(options.multipliers))]
         network = time_unet(
             (shape[0], shape[1], shape[2]),
             None,
@@ -442,11 +464,12 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
     made = to_numpy(model.generate(prompts, seed=options.seed))
     plots.save(plots.captioned(made, prompts), run.path / "samples.png")
     files = ["samples.png", "curves.png"]
+    save_model(run, model)  # whatever becomes of the measures
     metrics: dict[str, str] = {}
     if model.autoencoder is not None:
         metrics |= _reconstruction(model, splits)
         files.append("reconstructions.png")
-    if splits.train.name == "shapes" and options.measure:
+    if _are_scenes(splits) and options.measure:
         metrics |= _faithful(model, options.measure)
     for name, value in metrics.items():
         print(f"{name}: {value}")
@@ -481,17 +504,23 @@ def _reconstruction(model: "TextToImage", splits: "Splits", n: int = 500) -> dic
     made = coded(model, images)
     pairs = zip((images + 1) / 2, (made + 1) / 2, strict=True)
     level = np.mean([metrics.psnr(a, b) for a, b in pairs])
+    quality = f"{level:.2f} dB PSNR"
     features = metrics.load_features("auto", splits.train.name)
-    real, again = (features(to_numpy(to_uint8(pictures))) for pictures in (images, made))
-    distance = metrics.frechet_distance(real.vectors, again.vectors)
-    found = {
-        "reconstruction": f"{level:.2f} dB PSNR, Frechet distance {distance:.3g} in {features.name}, "
-        f"of {len(images)} held-out pictures"
-    }
-    if splits.test.name == "shapes":
+    # between pixels it takes matrices of their number squared
+    if len(images) > 1 and not (features.name == "pixels" and images[0].size > MOST_PIXELS):
+        real, again = (features(to_numpy(to_uint8(pictures))) for pictures in (images, made))
+        distance = metrics.frechet_distance(real.vectors, again.vectors)
+        quality += f", Frechet distance {distance:.3g} in {features.name}"
+    found = {"reconstruction": f"{quality}, of {len(images)} held-out pictures"}
+    if _are_scenes(splits):
         captions = [said[0] for said in splits.test.captions[:n]]
         found |= _shares("reconstructed", faithfulness.shares(captions, to_numpy(to_uint8(made))))
     return found
+
+
+def _are_scenes(splits: "Splits") -> bool:
+    """Whether the data are the built-in `shapes`, not a folder of that name."""
+    return splits.test.name == "shapes" and splits.test.files is None
 
 
 def coded(model: "TextToImage", images: "np.ndarray", batch: int = 100) -> "np.ndarray":

@@ -296,15 +296,19 @@ def best_quality(run: "Run") -> tuple[dict[str, str], str]:
     return metrics, f"quality of {best['n']:.0f} drawn and as many held-out pictures; "
 
 
+def save_model(run: "Run", model: "keras.Model") -> None:
+    part = run.path / "model.part.keras"
+    model.save(part)
+    part.replace(run.path / "model.keras")
+
+
 def deliver(run: "Run", model: "keras.Model", card: dict, files: Sequence[str]) -> None:
     """Write the model, its card and its SavedModel, and say what lies where."""
     from keras_gen.export import can_export, export_file
     from keras_gen.training.run import write_atomically
 
     write_atomically(run.path / "card.json", json.dumps(card, indent=2).encode())
-    part = run.path / "model.part.keras"
-    model.save(part)
-    part.replace(run.path / "model.keras")
+    save_model(run, model)
     wanted = run.config["options"].get("export", True)
     if wanted and can_export():
         export_file(run.path / "model.keras", run.path / "savedmodel", card)

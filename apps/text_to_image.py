@@ -1,5 +1,6 @@
 """Draw pictures by their description, or train a model that does."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -137,6 +138,7 @@ def draw(options: Draw) -> None:
     prompts = _prompts(options)
     _check(options, prompts)
     targets = _targets(options, prompts)
+    _keep_given(options, targets)
     model = _chosen(options)
     scale = options.scale or max(1, 128 // max(model.data_shape[:2]))
     for prompt in dict.fromkeys([*prompts, *([options.negative] if options.negative else [])]):
@@ -240,13 +242,30 @@ def _targets(options: Draw, prompts: list[str]) -> _Targets:
     return _Targets(_numbered(folder / f"{short}.png", count), folder / f"{short}-sheet.png", strip)
 
 
+def _keep_given(options: Draw, targets: _Targets) -> None:
+    from keras_gen.errors import InputError
+
+    given = {Path(name).expanduser().resolve() for name in (options.init, options.mask) if name is not None}
+    written = [*targets.each, targets.sheet, *([targets.strip] if options.strip else [])]
+    over = given & {path.resolve() for path in written if path is not None}
+    if over:
+        raise InputError(
+            f"Expected to write elsewhere than over the given pictures. Received: {min(over)}. "
+            "Name another --out."
+        )
+
+
 def _numbered(path: Path, count: int) -> list[Path]:
     digits = len(str(count))
     return [path.with_name(f"{path.stem}-{i + 1:0{digits}}.png") for i in range(count)]
 
 
-def _know(model: "TextToImage", prompt: str) -> None:
-    """Say which words the model does not know; refuse a prompt of none that it does."""
+def _know(model: "TextToImage", prompt: str, whole: bool = True) -> None:
+    """Say which words the model does not know, and what is too long; refuse a prompt of none that it knows.
+
+    Args:
+        whole: The text is a prompt, not the words of many.
+    """
     from keras_gen.errors import InputError
 
     unknown = model.tokenizer.unknown(prompt)
@@ -256,7 +275,7 @@ def _know(model: "TextToImage", prompt: str) -> None:
         offers.append(f"{word!r}" + (f" (near: {', '.join(near)})" if near else ""))
     if len(unknown) > 5:
         offers.append(f"and {len(unknown) - 5} more")
-    if not model.tokenizer([prompt]).any():
+    if not model.tokenizer(prompt.split()).any():
         known = ", ".join(sorted(model.tokenizer.vocabulary[:40]))
         raise InputError(
             f"Expected words that the model knows: {known}. "
@@ -265,7 +284,7 @@ def _know(model: "TextToImage", prompt: str) -> None:
     if unknown:
         print(f"unknown words, left out: {', '.join(offers)}")
     length, most = model.tokenizer.count(prompt), model.tokenizer.length
-    if length > most:
+    if whole and length > most:
         print(f"the prompt takes {length} places, of which the first {most} count: {prompt[:60]}...")
 
 
@@ -309,9 +328,15 @@ def measure(options: Measure) -> None:
 
     if options.n < 1 or options.first < 0:
         raise InputError(f"Expected n of 1 or more, from 0 or more. Received: {options.n}, {options.first}.")
+    out = None if options.out is None else Path(options.out).expanduser()
+    if out is not None and (out.suffix.lower() != ".json" or out.is_dir()):
+        raise InputError(f"Expected a .json file as --out. Received: {out}.")
     model = _model(options.run)
-    prompts, pictures = faithfulness.scenes(options.n, options.split, options.first)
-    _know(model, " ".join(prompts))
+    height, width = model.data_shape[:2]
+    if height != width:
+        raise InputError(f"Expected a model of square pictures. Received: one of {height}x{width}.")
+    prompts, pictures = faithfulness.scenes(options.n, options.split, options.first, height)
+    _know(model, " ".join(dict.fromkeys(" ".join(prompts).split())), whole=False)
     rows: dict[str, dict] = {}
 
     def row(title: str, found: dict[str, tuple[float, int]]) -> None:
@@ -334,8 +359,8 @@ def measure(options: Measure) -> None:
             return to_numpy(to_uint8(model.generate(texts, seed=seed, steps=options.steps, guidance=scale)))
 
         row(f"guidance {scale:g}", faithfulness.measure(generate, prompts))
-    if options.out is not None:
-        path = Path(options.out).expanduser()
+    if out is not None:
+        path = out
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(rows, indent=2).encode())
         print(f"wrote {path}")
@@ -347,4 +372,6 @@ def measure(options: Measure) -> None:
 
 
 if __name__ == "__main__":
-    main(Options, work, __doc__, default="draw", commands=COMMANDS)
+    # a run goes on as in every app: with --resume alone
+    resumed = sys.argv[1:2] == ["--resume"]
+    main(Options, work, __doc__, default="train" if resumed else "draw", commands=COMMANDS)

@@ -34,7 +34,10 @@ def ours(options: argparse.Namespace) -> list[float]:
     from keras_gen.images import to_uint8
     from keras_gen.shipped import shipped
 
-    model = load_model(shipped("text_to_image_shapes"))
+    file = shipped("text_to_image_shapes")
+    if file is None:
+        raise SystemExit("Expected the model that comes along. Received: an installation without it.")
+    model = load_model(file)
 
     def draw(seed: int):
         made = model.generate([PROMPT] * options.n, seed=seed, steps=options.steps, guidance=GUIDANCE)

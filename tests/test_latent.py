@@ -107,6 +107,12 @@ class TestFirstStage:
             return first_stage(discriminator=critic, features=copy, loss="non-saturating")
 
         check_model(make, {"image": pictures()[:16]}, tmp_path, steps=3, export=False)
+        stage = make()
+        stage.scale.assign([2.0, 3.0])
+        lean = stage.for_use()
+        assert lean.discriminator is None and lean.features is None
+        some = pictures()[:2]
+        np.testing.assert_allclose(to_numpy(lean.encode(some)), to_numpy(stage.encode(some)), atol=1e-5)
 
     def test_it_learns(self):
         stage = pipeline().autoencoder
@@ -381,6 +387,13 @@ class TestPipeline:
             to_numpy(loaded.generate(TEXTS, seed=1)), to_numpy(model.generate(TEXTS, seed=1)), atol=1e-5
         )
         assert loaded.tokenizer == model.tokenizer
+
+    @pytest.mark.once
+    def test_prompts_and_steps_that_cannot_be(self):
+        with pytest.raises(InputError, match="list of prompts"):
+            pipeline().generate("a ring")
+        with pytest.raises(InputError, match="1 step or more"):
+            pipeline().generate(["a ring"], steps=0, init=pictures()[:1])
 
     def test_from_a_picture(self):
         model, given = pipeline(), pictures()[:2]

@@ -1,5 +1,6 @@
 """Names, folders and files to pictures in memory, split for training and testing."""
 
+import hashlib
 import logging
 import zipfile
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from keras_gen.errors import InputError
 logger = logging.getLogger(__name__)
 
 TEST_FRACTION = 0.1
+"""Held out where a source has no test split of its own."""
 MOST_LICENCE = 1000
 """Characters of a folder's licence or attribution that are taken over."""
-"""Held out where a source has no test split of its own."""
 
 Kind = TypeVar("Kind", bound=Examples)
 
@@ -61,6 +62,15 @@ class ImageData(Examples):
         if self.images.dtype == np.uint8:
             return self.images
         return np.round(self.images * 255).astype("uint8")
+
+    def fingerprint(self) -> str:
+        """That of the pictures and, where there are any, of their captions."""
+        if self.captions is None:
+            return super().fingerprint()
+        digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=12)
+        for said in self.captions:
+            digest.update(repr(tuple(said)).encode())
+        return digest.hexdigest()
 
     def select(self, indices) -> "ImageData":
         files = None if self.files is None else self.files[indices]

@@ -162,9 +162,10 @@ class Diffusion(GenerativeModel):
                 "Expected unlabelled of 0 to below 1 and an ema of 0 or more. "
                 f"Received: {self.unlabelled} and {self.ema}."
             )
-        self._checked_steps(self.steps)
+        self.checked_steps(self.steps)
 
-    def _checked_steps(self, steps: int) -> int:
+    def checked_steps(self, steps: int) -> int:
+        """A number of steps, or an InputError if sampling cannot take as many."""
         longest = self.schedule.longest
         if steps < 1 or (longest is not None and steps > longest):
             most = "" if longest is None else f", {longest} at most"
@@ -244,6 +245,13 @@ class Diffusion(GenerativeModel):
             move_average(self.average, self.network, 0.5 ** (n / half_life))
             if self.text is not None:
                 move_average(self.text_average, self.text, 0.5 ** (n / half_life))
+
+    def restart_average(self) -> None:
+        """The average of weights begins with the weights as they are: for parts that were trained before."""
+        if self.average is not None:
+            self.average.set_weights(self.network.get_weights())
+        if self.text is not None and self.text_average is not None:
+            self.text_average.set_weights(self.text.get_weights())
 
     @property
     def nobody(self) -> int:
@@ -433,7 +441,7 @@ class Diffusion(GenerativeModel):
             known: Pictures of which a part stands: everywhere `mask` (n, height, width, 1) is 1 the result
                 is theirs, to the last bit. The rest: see `sample`.
         """
-        steps = self._checked_steps(self.steps if steps is None else steps)
+        steps = self.checked_steps(self.steps if steps is None else steps)
         guidance = self.guidance if guidance is None else guidance
         sampler = self.sampler if sampler is None else samplers.get(sampler)
         given = self._given(x, condition, source, known, mask, against)
@@ -525,7 +533,7 @@ class Diffusion(GenerativeModel):
             condition: As of `sample`; by default of no class.
             refine: Iterations that each step back takes; 1 is Song et al. 2021.
         """
-        steps = self._checked_steps(self.steps if steps is None else steps)
+        steps = self.checked_steps(self.steps if steps is None else steps)
         images = ops.cast(images, "float32")
         given = self._beside(images, condition)
         return self._encode(steps, images, *given.values(), names=tuple(given), refine=refine)

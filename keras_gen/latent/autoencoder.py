@@ -41,7 +41,7 @@ class LatentAutoencoder(GenerativeModel):
         seed: Of the latents' noise in training.
 
     Logs `loss`, `error` (mean |x - x'|^power), `divergence`; with features `features`; with a discriminator
-    its loss, `real_score` and `made_score`.
+    `autoencoder_loss` instead of `loss`, `discriminator_loss`, `real_score` and `made_score`.
 
     Attributes:
         shift, scale: What `encode` takes off the latents and divides them by, of each channel; set by
@@ -224,6 +224,17 @@ class LatentAutoencoder(GenerativeModel):
         self.shift.assign(shift)
         self.scale.assign(scale)
         return ((raw - shift) / scale).astype("float32")
+
+    def for_use(self) -> "LatentAutoencoder":
+        """A copy that encodes and decodes the same, without discriminator and features."""
+        if self.discriminator is None and self.features is None:
+            return self
+        copy = LatentAutoencoder.from_config({**self.get_config(), "discriminator": None, "features": None})
+        copy.encoder.set_weights(self.encoder.get_weights())
+        copy.decoder.set_weights(self.decoder.get_weights())
+        copy.shift.assign(to_numpy(self.shift))
+        copy.scale.assign(to_numpy(self.scale))
+        return copy
 
     def signatures(self) -> dict:
         """What an export serves; see `VAE.signatures`."""

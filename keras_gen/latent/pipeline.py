@@ -92,14 +92,17 @@ class TextToImage(GenerativeModel):
             every: After so many steps.
 
         Raises:
-            InputError: A strength beyond 0 to 1, or a mask without `init`.
+            InputError: A prompt that is not in a list, a strength beyond 0 to 1, a number of steps that
+                cannot be, or a mask without `init`.
         """
+        if isinstance(prompts, str):
+            raise InputError(f"Expected a list of prompts. Received: {prompts!r} alone; put it in brackets.")
         if not 0 <= strength <= 1:
             raise InputError(f"Expected a strength of 0 to 1. Received: {strength}.")
         if mask is not None and init is None:
             raise InputError("Expected a picture to start from, with a mask. Received: none.")
         diffusion = self.diffusion
-        steps = diffusion.steps if steps is None else steps
+        steps = diffusion.checked_steps(diffusion.steps if steps is None else steps)
         tokens = self.tokenizer(prompts)
         chosen: dict[str, Any] = {"guidance": guidance, "sampler": sampler, "every": every}
         if negative:
@@ -136,7 +139,8 @@ class TextToImage(GenerativeModel):
 
     def for_use(self) -> "TextToImage":
         """A copy that draws the same, without what only training needs."""
-        return TextToImage(self.diffusion.for_use(), self.tokenizer, self.autoencoder)
+        stage = None if self.autoencoder is None else self.autoencoder.for_use()
+        return TextToImage(self.diffusion.for_use(), self.tokenizer, stage)
 
     def signatures(self) -> dict:
         """What an export serves; see `VAE.signatures`. Prompts are strings: the tokenizer is inside."""

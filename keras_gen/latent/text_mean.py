@@ -42,15 +42,16 @@ class TextMean(GenerativeModel):
         self.chosen = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def call(self, tokens, training: bool = False):
-        """Tokens (n, length) int32 to means."""
+    def call(self, inputs, training: bool = False):
+        """Tokens (n, length) int32, or a batch with them as labels, to means."""
+        tokens = inputs["label"] if isinstance(inputs, dict) else inputs
         return self.head(self.text(tokens, training=training)[2], training=training)
 
     def updates(self) -> list[Update]:
         return [Update("text", self._loss, self.trainable_variables)]
 
     def _loss(self, batch, training: bool):
-        if set(batch) < {"image", "label"}:
+        if not {"image", "label"} <= set(batch):
             raise InputError(
                 f"Expected batches of images with tokens as labels. Received: {', '.join(batch)}."
             )

@@ -7,11 +7,12 @@ import numpy as np
 from keras_gen.shapes.captions import Verdict, check, parse
 from keras_gen.shapes.dataset import example
 from keras_gen.shapes.reader import read
+from keras_gen.shapes.scene import SIDE
 
 
-def scenes(n: int, split: str = "test", first: int = 0) -> tuple[list[str], np.ndarray]:
+def scenes(n: int, split: str = "test", first: int = 0, side: int = SIDE) -> tuple[list[str], np.ndarray]:
     """A caption each of n scenes of a split, from scene `first` on, and their pictures, uint8."""
-    found = [example(0, split, first + i, captions=1) for i in range(n)]
+    found = [example(0, split, first + i, side, captions=1) for i in range(n)]
     return [one.captions[0] for one in found], np.stack([one.picture for one in found])
 
 
