@@ -70,10 +70,10 @@ class Train(TrainingOptions):
     adversarial: float = 0.0
     """Weight of a discriminator of patches in the first stage, relative to the reconstruction; 0: none."""
     feature_loss: float = 0.0
-    """Weight of the distance in features of the classifier that comes along for the data, or of the run
-    named by --features."""
+    """Weight of the distance in features of the classifier that comes along for the data, or of that named
+    by --features."""
     features: str | None = None
-    """A classifier's .keras file or the name of a shipped one, for --feature-loss."""
+    """A run of apps.classify, a .keras file, or one that comes along, such as classifier_mnist."""
 
     width: int = 64
     """Channels of the U-Net at its finest scale."""

@@ -37,7 +37,7 @@ class Options:
     steps: int | None = None
     """Steps from noise to picture; default: the run's; for --towards 100."""
     sampler: Literal["ddim", "ddpm", "heun", "dpm-solver++", "unipc"] | None = None
-    """How; default: the run's. --towards needs ddim."""
+    """How; default: the run's. --towards takes ddim whatever is said."""
     seed: int = 0
     """Of the noise."""
     out: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None

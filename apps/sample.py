@@ -32,6 +32,11 @@ def work(options: Options) -> None:
         raise InputError(f"Expected n of 1 or more. Received: {options.n}.")
     run = Run.open(options.run, reading=True)
     model = load_model(run.model_file())
+    if not hasattr(model, "sample"):
+        raise InputError(
+            f"Expected a run whose model draws pictures from noise, as of apps.generate. "
+            f"Received: {run.path}, a {type(model).__name__}."
+        )
     images = to_numpy(model.sample(options.n, seed=options.seed))
     out = run.path / f"seed-{options.seed}.png" if options.out is None else Path(options.out).expanduser()
     if out.suffix.lower() == ".png":

@@ -1,4 +1,4 @@
-"""The training step, `grad` and compiled functions: the only file that knows which backend runs.
+"""The training step, `grad` and compiled functions: the only file that differentiates and compiles.
 
 A model states *what* a training step does as a short list of `Update`s and writes its losses with
 `keras.ops`. `GenerativeModel` carries the list out on TensorFlow, JAX and PyTorch, inside the
