@@ -101,11 +101,19 @@ def build(options: "Options", splits: "Splits") -> "Diffusion":
         self_condition=options.self_condition,
         learned_variance=options.learned_variance,
         ema=options.ema_pictures,
-        sampler=options.sampler or "dpm-solver++",
+        sampler=_sampler(options),
         steps=options.steps,
         guidance=options.guidance,
         seed=options.seed,
     )
+
+
+def _sampler(options: "Options"):
+    from keras_gen.diffusion import Ancestral
+
+    if options.sampler == "ddpm" and options.learned_variance:
+        return Ancestral("learned")
+    return options.sampler or "dpm-solver++"
 
 
 def kind(model: "Diffusion") -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def command(task: str, options: TrainingOptions) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             values = value if isinstance(value, (tuple, list)) else [value]
-            words.append(" ".join([f"--{flag}", *map(str, values)]))
+            words.append(" ".join([f"--{flag}", *(shlex.quote(str(v)) for v in values)]))
     return " ".join(words)
 
 
@@ -96,6 +97,8 @@ def begin(task: str, options: Options) -> "tuple[Options, Run | None]":
             raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
     for name in ("activation", "code_activation"):
         _check_activation(getattr(options, name, "relu"))
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"Expected a seed of 0 to {2**31 - 1}. Received: {options.seed}.")
     if options.learning_rate is not None and not options.learning_rate > 0:
         raise InputError(f"Expected a positive learning rate. Received: {options.learning_rate}.")
     if options.epochs is not None and options.epochs < 1:
@@ -196,6 +199,11 @@ def compile_adversarial(
     """Compile with an Adam for each update, at the rate named for it or the options' own."""
     import keras
 
+    from keras_gen.errors import InputError
+
+    if options.optimizer != "adam":
+        raise InputError(f"Expected adam for adversarial training. Received: {options.optimizer}.")
+
     optimizers = {}
     for update in model.updates():
         rate: Any = (rates or {}).get(update.name) or options.learning_rate or ADVERSARIAL_RATE
@@ -257,7 +265,8 @@ def train_model(
     try:
         train(model, training, held_out, run if part is None else run.part(part), epochs, callbacks)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: python -m apps.{task} --resume {run.path}") from None
+        path = shlex.quote(str(run.path))
+        raise KeyboardInterrupt(f"Go on with: python -m apps.{task} --resume {path}") from None
 
 
 def plan(lines: dict[str, str]) -> None:

@@ -28,6 +28,10 @@ def work(options: Options) -> None:
 
     run = Run.open(options.run, reading=options.out is not None)
     model_file = run.model_file()
+    if not (run.path / "card.json").exists():
+        raise InputError(
+            f"Expected a finished run, with a card.json. Received: {run.path}. Finish it with --resume."
+        )
     card = json.loads((run.path / "card.json").read_text())
     out = Path(options.out).expanduser() if options.out else run.path / "savedmodel"
     if out.exists() and not (out / "saved_model.pb").exists() and (not out.is_dir() or any(out.iterdir())):

@@ -17,6 +17,7 @@ from apps._training import (
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -131,7 +132,7 @@ class Options(TrainingOptions):
 
     quality_every: int | None = None
     """Epochs between measuring drawn pictures against held-out ones (quality.csv), and keeping the best
-    model so far (best.keras); 0: never; default: a tenth of all epochs for GANs, otherwise 0."""
+    model so far (best.keras); 0: never; default: a tenth of all epochs, for VAEs 0."""
     quality_n: int = 1000
     """Pictures to measure with; fewer where fewer are held out."""
     quality_features: str = "auto"
@@ -247,6 +248,7 @@ def finish(
     from keras_gen import plots
     from keras_gen.engine import to_numpy
 
+    save_model(run, model)  # whatever becomes of the measures
     rows = run.rows()
     plots.curves(rows, run.path / "curves.png")
     plots.save(plots.grid(to_numpy(model.sample(100, seed=options.seed)), 10), run.path / "samples.png")

@@ -28,6 +28,8 @@ def work(options: Options) -> None:
     from keras_gen.errors import InputError
     from keras_gen.training import Run
 
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"Expected a seed of 0 to {2**31 - 1}. Received: {options.seed}.")
     if options.n < 1:
         raise InputError(f"Expected n of 1 or more. Received: {options.n}.")
     run = Run.open(options.run, reading=True)

@@ -22,6 +22,7 @@ from apps._training import (
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -176,6 +177,7 @@ def _progress(run: "Run", model: "Translator | Diffusion", splits: "Splits", opt
 def _finish(run: "Run", model: "Translator | Diffusion", splits: "Splits", options: Train) -> None:
     from keras_gen import plots
 
+    save_model(run, model)  # whatever becomes of the measures
     plots.curves(run.rows(), run.path / "curves.png")
     plots.save(_strip(model, splits.test.floats(slice(0, 24))), run.path / "translated.png")
     metrics = {}

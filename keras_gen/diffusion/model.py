@@ -152,10 +152,10 @@ class Diffusion(GenerativeModel):
                 "Expected, with learned_variance, a discrete schedule and twice the pictures' channels out. "
                 f"Received: {type(self.schedule).__name__} and {outputs} channels."
             )
-        if self.prediction.needs_signal and getattr(self.schedule, "zero_terminal_snr", False):
+        if self.prediction.needs_signal and self.schedule.starts_in_noise:
             raise InputError(
-                "Expected a prediction that means something in pure noise, with zero_terminal_snr: v or x0. "
-                f"Received: {self.prediction.name}."
+                "Expected a prediction that means something in pure noise, where the schedule begins "
+                f"(flow, zero_terminal_snr): v, x0 or velocity. Received: {self.prediction.name}."
             )
         if not 0 <= self.unlabelled < 1 or self.ema < 0:
             raise InputError(

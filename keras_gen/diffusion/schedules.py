@@ -30,11 +30,13 @@ class Schedule(Part):
         longest: How many steps a grid can have, or None for any number.
         prior_scale: Standard deviation of what sampling starts from.
         middle: The time at which picture and noise weigh about the same.
+        starts_in_noise: Whether nothing of the picture is left at the first point of its grids.
     """
 
     longest: int | None = None
     prior_scale = 1.0
     middle: float
+    starts_in_noise = False
 
     def at(self, t) -> Point:
         """alpha and sigma, float32, at times t of any shape."""
@@ -80,7 +82,7 @@ class Discrete(Schedule):
                 "Received: leading."
             )
         self.steps = self.longest = steps
-        self.zero_terminal_snr = zero_terminal_snr
+        self.zero_terminal_snr = self.starts_in_noise = zero_terminal_snr
         self.spacing = spacing
 
     def betas(self) -> np.ndarray:
@@ -315,6 +317,7 @@ class Flow(Schedule):
 
     name = "flow"
     middle = 0.5
+    starts_in_noise = True
 
     def __init__(self, spread: float = 0.0, shift: float = 1.0):
         if spread < 0 or shift <= 0:

@@ -83,9 +83,9 @@ MOST_PARTS = 1000
 def drawn(sample: Callable[[int, int], np.ndarray], n: int, seed: int) -> np.ndarray:
     """n pictures of `sample(count, seed)`, 500 a call with the seeds 1000 seed, 1000 seed + 1, ...
 
-    No two seeds share a picture, and the first pictures are the same whatever n is.
+    No two seeds below 2 million share a picture, and the first pictures are the same whatever n is.
     """
     parts = -(-n // PART)
     if not 1 <= parts <= MOST_PARTS:
         raise InputError(f"Expected 1 to {PART * MOST_PARTS:,} pictures. Received: {n:,}.")
-    return np.concatenate([sample(PART, MOST_PARTS * seed + i) for i in range(parts)])[:n]
+    return np.concatenate([sample(PART, (MOST_PARTS * seed + i) % 2**31) for i in range(parts)])[:n]

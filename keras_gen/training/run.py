@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -156,7 +157,7 @@ class Run:
         if not path.exists():
             raise InputError(
                 f"Expected a finished run, with a model.keras. Received: {self.path}. "
-                f"Finish it: python -m apps.{self.config['task']} --resume {self.path}."
+                f"Finish it: python -m apps.{self.config['task']} --resume {shlex.quote(str(self.path))}."
             )
         return path
 
