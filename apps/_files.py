@@ -76,7 +76,6 @@ def targets_of(sources: list[Path], where: str | None, suffix: str) -> list[Path
 def read_mask(path: Path, pictures: list[Path], shape) -> "np.ndarray":
     """1 where to draw anew, (1, height, width, 1)."""
     import numpy as np
-    from PIL import Image
 
     from keras_gen.data.arrays import fit
     from keras_gen.data.folder import read_picture
@@ -87,12 +86,12 @@ def read_mask(path: Path, pictures: list[Path], shape) -> "np.ndarray":
     except (OSError, ValueError) as error:
         raise InputError(f"Expected a picture as the mask. Received: {path} ({error}).") from None
     for picture in pictures:
-        with Image.open(picture) as opened:
-            if opened.size != mask.size:
-                sizes = ["x".join(map(str, size)) for size in (opened.size, mask.size)]
-                raise InputError(
-                    f"Expected a mask of the picture's size, {sizes[0]} ({picture}). Received: {sizes[1]}."
-                )
+        size = read_picture(picture).size  # the right way up, as it is drawn on
+        if size != mask.size:
+            sizes = ["x".join(map(str, each)) for each in (size, mask.size)]
+            raise InputError(
+                f"Expected a mask of the picture's size, {sizes[0]} ({picture}). Received: {sizes[1]}."
+            )
     levels = np.asarray(fit(mask, (shape[1], shape[0])))
     # whatever is partly to be drawn anew is
     return (levels > 0).astype("float32").reshape(1, *shape[:2], 1)

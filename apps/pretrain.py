@@ -120,6 +120,8 @@ def _check(options: Options, splits: "Splits") -> list[int]:
     from keras_gen.data.augmentation import augmentation
     from keras_gen.errors import InputError
 
+    if not 0 <= options.threshold < 1:
+        raise InputError(f"Expected a threshold of 0 to below 1. Received: {options.threshold}.")
     for name, value in (
         ("labels", min(options.labels, default=0)),
         ("seeds", options.seeds),

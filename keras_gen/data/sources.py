@@ -151,7 +151,7 @@ def load(
         splits = held_out(data, seed, groups=groups)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
         splits = from_arrays(path, read_arrays(path), seed, _pictures)
-    elif path.is_dir() or not ("/" in name or path.suffix):
+    elif path.is_dir() or ":" in name or not ("/" in name or path.suffix):
         splits = _from_tfds(str(path) if path.is_dir() else name, image_size, limit, seed)
     else:
         raise InputError(f"Expected an existing folder or file. Received: {name}. Check the path.")
