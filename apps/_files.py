@@ -1,5 +1,6 @@
 """Picture files in, picture files out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,13 +65,20 @@ def targets_of(sources: list[Path], where: str | None, suffix: str) -> list[Path
         target.with_name(f"{source.name}.png") if target in again else target
         for source, target in zip(sources, targets, strict=True)
     ]
-    over = {source.resolve() for source in sources} & {target.resolve() for target in targets}
+    keep(sources, targets)
+    return targets
+
+
+def keep(given: Iterable[Path], targets: Iterable[Path]) -> None:
+    """Refuse to write over what was given."""
+    from keras_gen.errors import InputError
+
+    over = {path.resolve() for path in given} & {path.resolve() for path in targets}
     if over:
         raise InputError(
-            f"Expected to write elsewhere than over the given pictures. Received: {sorted(over)[0]}. "
+            f"Expected to write elsewhere than over the given pictures. Received: {min(over)}. "
             "Name another --out."
         )
-    return targets
 
 
 def read_mask(path: Path, pictures: list[Path], shape) -> "np.ndarray":

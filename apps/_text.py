@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import keras
     import numpy as np
 
-    from keras_gen.data import ImageData, Splits
+    from keras_gen.data import Batches, ImageData, Splits
     from keras_gen.diffusion import Diffusion
     from keras_gen.latent import LatentAutoencoder, TextMean, TextToImage, WordTokenizer
     from keras_gen.latent.tokenizer import Tokenizer
@@ -278,7 +278,6 @@ def _trained_first_stage(
     options: Train, run: "Run", splits: "Splits", stage: "LatentAutoencoder"
 ) -> "LatentAutoencoder":
     from keras_gen import load_model, plots
-    from keras_gen.data import Batches
     from keras_gen.engine import to_numpy
 
     file = run.path / FIRST_STAGE
@@ -286,11 +285,7 @@ def _trained_first_stage(
         return load_model(file)
     if options.autoencoder is None:
         assert options.autoencoder_epochs is not None
-        made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
-        training, held_out = (
-            made(_bare(splits.train), training=True),
-            made(_bare(splits.test), training=False),
-        )
+        training, held_out = _batches(options, _bare(splits.train), _bare(splits.test))
         epochs = options.autoencoder_epochs
         rated = replace(options, schedule="cosine")  # a constant rate leaves a good dB behind
         if options.adversarial:
@@ -305,6 +300,13 @@ def _trained_first_stage(
     stage.save(part)
     part.replace(file)
     return load_model(file)  # as whoever goes on with the run will
+
+
+def _batches(options: Train, train, test) -> "tuple[Batches, Batches]":
+    from keras_gen.data import Batches
+
+    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
+    return made(train, training=True), made(test, training=False)
 
 
 def _bare(data: "ImageData") -> "ImageData":
@@ -358,13 +360,10 @@ def _text_encoder(options: Train, shape: tuple[int, ...], tokenizer: "WordTokeni
 
 
 def _train_text(options: Train, run: "Run", model: "TextMean", told: "Splits") -> None:
-    from keras_gen.data import Batches
-
     assert options.text_epochs is not None
     if not options.text_epochs:
         return
-    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
-    training, held_out = made(told.train, training=True), made(told.test, training=False)
+    training, held_out = _batches(options, told.train, told.test)
     compile_model(model, replace(options, schedule="cosine"), options.text_epochs, len(training))
     train_model("text_to_image", model, training, held_out, run, options.text_epochs, part="text")
 
@@ -424,11 +423,8 @@ def tokens_of(captions: "np.ndarray", tokenizer: "Tokenizer") -> "np.ndarray":
 def _train_denoiser(
     options: Train, run: "Run", model: "TextToImage", splits: "Splits", told: "Splits"
 ) -> None:
-    from keras_gen.data import Batches
-
     assert options.epochs is not None
-    made = partial(Batches, batch_size=options.batch_size, seed=options.seed)
-    training, held_out = made(told.train, training=True), made(told.test, training=False)
+    training, held_out = _batches(options, told.train, told.test)
     compile_model(model.diffusion, options, options.epochs, len(training))
     progress = [_progress(run, model, splits, options)]
     train_model("text_to_image", model.diffusion, training, held_out, run, options.epochs, progress)

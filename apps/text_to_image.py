@@ -243,16 +243,13 @@ def _targets(options: Draw, prompts: list[str]) -> _Targets:
 
 
 def _keep_given(options: Draw, targets: _Targets) -> None:
-    from keras_gen.errors import InputError
+    from apps._files import keep
 
-    given = {Path(name).expanduser().resolve() for name in (options.init, options.mask) if name is not None}
-    written = [*targets.each, targets.sheet, *([targets.strip] if options.strip else [])]
-    over = given & {path.resolve() for path in written if path is not None}
-    if over:
-        raise InputError(
-            f"Expected to write elsewhere than over the given pictures. Received: {min(over)}. "
-            "Name another --out."
-        )
+    written = [*targets.each, targets.sheet, targets.strip if options.strip else None]
+    keep(
+        [Path(name).expanduser() for name in (options.init, options.mask) if name is not None],
+        [path for path in written if path is not None],
+    )
 
 
 def _numbered(path: Path, count: int) -> list[Path]:
