@@ -33,6 +33,14 @@ SMALLEST = 7
 """Pixels a side of the smallest feature maps, at least, where nobody says how often to halve."""
 
 
+OWN = (
+    "classes unlabelled noise_schedule times zero_terminal_snr prediction weighting learned_variance "
+    "self_condition ema_pictures width multipliers blocks attention heads dropout precision sampler steps "
+    "guidance"
+)
+"""Options of no other family."""
+
+
 def checked(options: "Options") -> "Options":
     """The options with their defaults for this model."""
     from keras_gen.errors import InputError
@@ -44,15 +52,14 @@ def checked(options: "Options") -> "Options":
     if given.noise_schedule == "edm":  # what belongs to it
         own: dict[str, Any] = {"prediction": "edm", "weighting": "simple", "sampler": "heun"}
         options = replace(options, **{k: v for k, v in own.items() if getattr(given, k) is None})
-    if options.binarize != "none":
-        raise InputError("Expected --binarize of a VAE alone. Received: a diffusion model.")
-    if options.network not in ("auto", "unet"):
-        raise InputError(f"Expected a --network of {options.model}: auto, unet. Received: {options.network}.")
-    for name, least in (("width", 4), ("blocks", 1), ("heads", 1), ("steps", 1)):
-        if getattr(options, name) < least:
-            raise InputError(f"Expected {name} of {least} or more. Received: {getattr(options, name)}.")
     if options.guidance != 1 and not options.classes:
         raise InputError("Expected --guidance with --classes. Received: a model that is told no classes.")
+    discrete = options.noise_schedule not in ("edm", "flow")
+    if not discrete and (options.zero_terminal_snr or options.times != 1000):
+        raise InputError(
+            "Expected --times and --zero-terminal-snr with a schedule of discrete steps, such as cosine. "
+            f"Received: {options.noise_schedule}, which has none."
+        )
     return options
 
 
@@ -101,19 +108,11 @@ def build(options: "Options", splits: "Splits") -> "Diffusion":
         self_condition=options.self_condition,
         learned_variance=options.learned_variance,
         ema=options.ema_pictures,
-        sampler=_sampler(options),
+        sampler=options.sampler or "dpm-solver++",
         steps=options.steps,
         guidance=options.guidance,
         seed=options.seed,
     )
-
-
-def _sampler(options: "Options"):
-    from keras_gen.diffusion import Ancestral
-
-    if options.sampler == "ddpm" and options.learned_variance:
-        return Ancestral("learned")
-    return options.sampler or "dpm-solver++"
 
 
 def kind(model: "Diffusion") -> str:
@@ -141,7 +140,7 @@ def usage(model: "Diffusion") -> list[str]:
             f"images = model.sample(n=16, seed=0, steps={model.steps})    # uint8, same seed, same pictures"
         ]
     return [
-        f"sevens = model.sample(n=16, seed=0, steps={model.steps}, guidance=2.0, label=[7])   # uint8",
+        f"ones = model.sample(n=16, seed=0, steps={model.steps}, guidance=2.0, label=[1])     # uint8",
         f"any = model.sample(n=16, seed=0, steps={model.steps}, guidance=1.0, label=[-1])",
     ]
 

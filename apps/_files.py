@@ -1,5 +1,6 @@
 """Picture files in, picture files out."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,22 +50,32 @@ def read_given(sources: list[Path], shape: tuple[int, int, int]) -> "tuple[np.nd
 
 def targets_of(sources: list[Path], where: str | None, suffix: str) -> list[Path]:
     """Where each result goes: the one file or the folder named, or beside the source as NAME-SUFFIX.png."""
+    from PIL import Image
+
     from keras_gen.errors import InputError
 
     out = None if where is None else Path(where).expanduser()
     if out is None:
         targets = [source.with_name(f"{source.stem}-{suffix}.png") for source in sources]
     elif len(sources) == 1 and out.suffix and not out.is_dir():
+        if out.suffix.lower() not in Image.registered_extensions():
+            raise InputError(f"Expected a picture to write, such as a .png. Received: {out}.")
         targets = [out]
     else:
         if out.suffix and not out.is_dir():
             raise InputError(f"Expected a folder for {len(sources)} pictures. Received: {out}.")
         targets = [out / f"{source.stem}.png" for source in sources]
-    again = {target for target in targets if targets.count(target) > 1}
+    named = Counter(targets)
     targets = [
-        target.with_name(f"{source.name}.png") if target in again else target
+        target.with_name(f"{source.name}.png") if named[target] > 1 else target
         for source, target in zip(sources, targets, strict=True)
     ]
+    again = [target for target, times in Counter(targets).items() if times > 1]
+    if again:
+        raise InputError(
+            f"Expected pictures of different names, for the one folder {again[0].parent}. Received: several "
+            f"{again[0].stem}. Do one folder after another, or leave --out away."
+        )
     keep(sources, targets)
     return targets
 

@@ -28,6 +28,13 @@ NORMS = {"wgan-gp": "layer", "sngan": "spectral"}
 BETAS = {"wgan-gp": (0.0, 0.9), "sngan": (0.0, 0.9)}
 
 
+OWN = (
+    "loss penalty critic_steps gamma filters critic_learning_rate ema label_smoothing random_smoothing "
+    "label_flips instance_noise"
+)
+"""Options of no other family."""
+
+
 def checked(options: "Options") -> "Options":
     """The options with their defaults for this model."""
     from keras_gen.adversarial import penalties
@@ -38,17 +45,6 @@ def checked(options: "Options") -> "Options":
         options, **{name: PRESETS[options.model][name] for name, value in given.items() if value is None}
     )
     assert options.critic_steps is not None and options.penalty is not None
-    for name, value in (("critic_steps", options.critic_steps), ("filters", options.filters)):
-        if value < 1:
-            raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
-    if options.binarize != "none":
-        raise InputError("Expected --binarize of a VAE alone. Received: a GAN, whose pixels are continuous.")
-    if options.network == "mlp" or (options.network == "residual" and options.model == "vae-gan"):
-        raise InputError(
-            f"Expected a --network of {options.model}: auto, conv"
-            + (", residual" if options.model != "vae-gan" else "")
-            + f". Received: {options.network}."
-        )
     rate = options.critic_learning_rate
     if rate is not None and not rate > 0:
         raise InputError(f"Expected a positive critic learning rate. Received: {rate}.")
@@ -172,7 +168,7 @@ def usage(model: "GAN | VAEGAN") -> list[str]:
         ]
     return [
         draw,
-        "sevens = model.sample_class(label=[7, 7, 7], seed=0)",
+        "ones = model.sample_class(label=[1, 1, 1], seed=0)",
         "again = model.decode(code=codes, label=labels)",
     ]
 

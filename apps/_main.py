@@ -53,6 +53,8 @@ def main(
             _fail(f"The disk is full: {error.filename or error}. What was written before is whole.")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             _fail(f"Expected a place that can be written. Received: {error.filename or error}.")
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
+            _fail(f"Expected another path. Received: {error.filename or error} ({error.strerror}).")
         raise
     except ModuleNotFoundError as error:
         if error.name in ("tensorflow", "jax", "torch"):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apps._files import keep
+
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
@@ -54,6 +56,7 @@ def score(options: "Score") -> None:
     out = Path(options.out).expanduser()
     if out.is_dir():
         raise InputError(f"Expected a file to write, such as {out}/scores.csv. Received: the folder {out}.")
+    keep((Path(path).expanduser() for path in options.paths), [out])
     columns = run.config.get("detect", {}).get("columns")
     names, data, bad = (
         _pictures_to_score(options.paths, detector.data_shape)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
+    from keras_gen.training import Run
+
 ELSEWHERE = (
     "Denoisers: python -m apps.denoise measure; detectors: python -m apps.detect benchmark; classifiers and "
     "hash codes: their runs end with a table."
@@ -58,13 +60,19 @@ def _of_run(path: Path, folder: Path) -> Source:
 
     if not (folder / "config.json").is_file():
         return Source(path)
-    options = Run.open(str(folder), reading=True).config["options"]
-    arguments = {
+    run = Run.open(str(folder), reading=True)
+    return Source(path, arguments_of_data(run), binarize=run.config["options"].get("binarize", "none"))
+
+
+def arguments_of_data(run: "Run") -> dict[str, Any]:
+    """Of `load`, for what a run was trained on."""
+    options = run.config["options"]
+    return {
         "name": options["data"],
         **{name: options.get(name) for name in ("image_size", "limit", "validation")},
         "seed": options["seed"],
+        "by_concept": options.get("by_concept", False),
     }
-    return Source(path, arguments, binarize=options.get("binarize", "none"))
 
 
 def _open_run(path: Path) -> Source:

@@ -165,18 +165,10 @@ def train(options: Train) -> None:
 def _check(options: Train) -> None:
     from keras_gen.errors import InputError
 
-    for name in ("width", "text_dim", "layout", "latent_channels", "autoencoder_width"):
-        if getattr(options, name) < 4:
-            raise InputError(f"Expected {name} of 4 or more. Received: {getattr(options, name)}.")
     if options.features is not None and not options.feature_loss:
         raise InputError("Expected --features with a --feature-loss. Received: none.")
     if options.autoencoder is not None and options.space == "pixel":
         raise InputError("Expected --autoencoder with --space latent. Received: --space pixel.")
-    counts = dict.fromkeys(("steps", "heads", "blocks", "text_blocks", "autoencoder_epochs"), 1)
-    for name, least in {**counts, "measure": 0, "text_epochs": 0}.items():
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise InputError(f"Expected {name} of {least} or more. Received: {value}.")
 
 
 def _captioned(splits: "Splits") -> "Splits":
@@ -460,7 +452,7 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
     made = to_numpy(model.generate(prompts, seed=options.seed))
     plots.save(plots.captioned(made, prompts), run.path / "samples.png")
     files = ["samples.png", "curves.png"]
-    save_model(run, model)  # whatever becomes of the measures
+    save_model(run, model)
     metrics: dict[str, str] = {}
     if model.autoencoder is not None:
         metrics |= _reconstruction(model, splits)
@@ -483,7 +475,7 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
             f"guidance={options.guidance:.1f})   # uint8"
         ],
     }
-    deliver(run, model, card, files)
+    deliver(run, card, files)
     print(f'next: python -m apps.text_to_image "{prompts[0]}" --run {run.path}')
 
 

@@ -22,6 +22,14 @@ ADVERSARIAL_BETAS = (0.5, 0.999)
 """Radford et al. 2016."""
 STEPS = 6000
 """A run is so many steps long if nobody says how many epochs."""
+LEAST = {
+    0: "greedy neighbours measure attention code_noise beta free_bits kl_warmup ema_pictures instance_noise "
+    "text_epochs quality_n weight",
+    1: "epochs batch_size validation latent_dim bits hidden widths filters multipliers blocks heads steps "
+    "times critic_steps seeds labels text_blocks autoencoder_epochs autoencoder_multipliers",
+    4: "width text_dim layout latent_channels autoencoder_width",
+}
+"""Of the options of any app that trains, where it has them."""
 
 
 @dataclass
@@ -91,19 +99,27 @@ def begin(task: str, options: Options) -> "tuple[Options, Run | None]":
     if options.resume is not None:
         run = Run.open(options.resume, task)
         options = _resumed(options, run)
-    for name in ("batch_size", "latent_dim", "validation"):
-        value = getattr(options, name, None)
-        if value is not None and value < 1:
-            raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
+    for least, names in LEAST.items():
+        for name in names.split():
+            value = getattr(options, name, None)
+            given = value if isinstance(value, tuple) else (value,)
+            if any(number is not None and number < least for number in given):
+                raise InputError(f"Expected {name} of {least} or more. Received: {shown(value)}.")
+    for name in ("dropout", "unlabelled", "label_flips", "label_smoothing", "ema"):
+        if not 0 <= getattr(options, name, 0) < 1:
+            raise InputError(f"Expected {name} of 0 to below 1. Received: {getattr(options, name)}.")
     for name in ("activation", "code_activation"):
         _check_activation(getattr(options, name, "relu"))
     if not 0 <= options.seed < 2**31:
         raise InputError(f"Expected a seed of 0 to {2**31 - 1}. Received: {options.seed}.")
     if options.learning_rate is not None and not options.learning_rate > 0:
         raise InputError(f"Expected a positive learning rate. Received: {options.learning_rate}.")
-    if options.epochs is not None and options.epochs < 1:
-        raise InputError(f"Expected 1 epoch or more. Received: {options.epochs}.")
     return options, run
+
+
+def shown(value: Any) -> str:
+    """As it was written on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check_activation(name: str) -> None:
@@ -265,8 +281,12 @@ def train_model(
     try:
         train(model, training, held_out, run if part is None else run.part(part), epochs, callbacks)
     except KeyboardInterrupt:
-        path = shlex.quote(str(run.path))
-        raise KeyboardInterrupt(f"Go on with: python -m apps.{task} --resume {path}") from None
+        raise KeyboardInterrupt(go_on(task, run)) from None
+
+
+def go_on(task: str, run: "Run") -> str:
+    """What to say when a run is stopped."""
+    return f"Go on with: python -m apps.{task} --resume {shlex.quote(str(run.path))}"
 
 
 def plan(lines: dict[str, str]) -> None:
@@ -279,6 +299,13 @@ def described(splits: "Splits", options: TrainingOptions) -> str:
     return (
         f"{options.data}: {len(splits.train):,} pictures to train on, {len(splits.test):,} held out, {shape}"
     )
+
+
+def held_out_of(options: TrainingOptions) -> str:
+    """What held-out pictures are, for the card."""
+    if options.validation is not None:
+        return f"the last {options.validation:,} training pictures"
+    return "the data's test split or, without one, a random part"
 
 
 def card_of_data(splits: "Splits", options: TrainingOptions, run: "Run") -> dict:
@@ -306,18 +333,18 @@ def best_quality(run: "Run") -> tuple[dict[str, str], str]:
 
 
 def save_model(run: "Run", model: "keras.Model") -> None:
+    """What the run is for: written before anything is measured, whatever becomes of that."""
     part = run.path / "model.part.keras"
     model.save(part)
     part.replace(run.path / "model.keras")
 
 
-def deliver(run: "Run", model: "keras.Model", card: dict, files: Sequence[str]) -> None:
-    """Write the model, its card and its SavedModel, and say what lies where."""
+def deliver(run: "Run", card: dict, files: Sequence[str]) -> None:
+    """Write the card and the SavedModel of the saved model, and say what lies where."""
     from keras_gen.export import can_export, export_file
     from keras_gen.training.run import write_atomically
 
     write_atomically(run.path / "card.json", json.dumps(card, indent=2).encode())
-    save_model(run, model)
     wanted = run.config["options"].get("export", True)
     if wanted and can_export():
         export_file(run.path / "model.keras", run.path / "savedmodel", card)

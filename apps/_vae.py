@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from keras_gen.variational import VAE
 
 LATENT_DIM = 8
+OWN = "hidden activation likelihood scale free_bits kl_warmup binarize importance_samples"
+"""Options of no other family."""
 
 
 def pictures_a_step(options: "Options") -> int:
@@ -20,10 +22,6 @@ def pictures_a_step(options: "Options") -> int:
 
 def checked(options: "Options") -> "Options":
     """The options with their defaults for this model."""
-    from keras_gen.errors import InputError
-
-    if options.network == "residual":
-        raise InputError("Expected a --network of vae: auto, mlp, conv. Received: residual.")
     return options
 
 

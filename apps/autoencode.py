@@ -14,9 +14,11 @@ from apps._training import (
     default_epochs,
     deliver,
     described,
+    held_out_of,
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -56,9 +58,11 @@ class Options(TrainingOptions):
 def work(options: Options) -> None:
     import keras
 
+    from keras_gen import plots
     from keras_gen.data import Batches
 
     options, run = begin("autoencode", options)
+    plots.check_embedding(options.embedding)
     splits = read(options)
     keras.utils.set_random_seed(options.seed)
     model = build(options, splits.train.shape)
@@ -123,6 +127,7 @@ def finish(run: "Run", model: "Autoencoder", splits: "Splits", held_out: "Batche
     from keras_gen.engine import to_numpy
 
     test = splits.test
+    save_model(run, model)
     print("looking at it", flush=True)
     plots.curves(run.rows(), run.path / "curves.png")
     files = ["curves.png", "reconstructions.png"]
@@ -161,7 +166,7 @@ def finish(run: "Run", model: "Autoencoder", splits: "Splits", held_out: "Batche
     metrics = _measured(model, pca, splits, run, held_out)
     for name, value in metrics.items():
         print(f"{name}: {value}")
-    deliver(run, model, _card(run, splits, options, metrics), files)
+    deliver(run, _card(run, splits, options, metrics), files)
 
 
 def _pca(PCA, splits: "Splits", options: Options):
@@ -213,8 +218,7 @@ def _card(run: "Run", splits: "Splits", options: Options, metrics: dict) -> dict
         "name": f"autoencoder on {splits.train.name}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
-        "protocol": f"held-out pictures: {options.validation or 'the test split'}"
-        f"{' last training pictures' if options.validation else ' or, without one, a random part'}; "
+        "protocol": f"held-out pictures: {held_out_of(options)}; "
         f"epochs {options.epochs}, seed {options.seed}, backend {run.config['backend']}.",
         "licence": splits.train.licence,
         "command": command("autoencode", options),

@@ -15,9 +15,11 @@ from apps._training import (
     default_epochs,
     deliver,
     described,
+    held_out_of,
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -51,8 +53,8 @@ def work(options: Options) -> None:
     from keras_gen.semisupervised import Classifier
 
     options, run = begin("classify", options)
-    if not 0 <= options.dropout < 1:
-        raise InputError(f"Expected a dropout within 0 to 1. Received: {options.dropout}.")
+    if not options.filters:
+        raise InputError("Expected filters of one stage or more. Received: none.")
     distortion = None if options.distortion == "none" else corruptions.parse(options.distortion)
     splits = read(options)
     classes = len(class_counts(splits))
@@ -82,6 +84,7 @@ def _finish(run: "Run", model: "Classifier", splits: "Splits", options: Options)
     """Which classes are taken for which, in numbers and pictures, and the artefacts."""
     from keras_gen import plots
 
+    save_model(run, model)
     plots.curves(run.rows(), run.path / "curves.png")
     files = ["curves.png", "confusion.png"]
     _, probabilities = model.predict_in_parts(splits.test.floats())
@@ -102,9 +105,8 @@ def _finish(run: "Run", model: "Classifier", splits: "Splits", options: Options)
         "data": card_of_data(splits, options, run),
         "classes": list(names),
         "metrics": {"accuracy": accuracy},
-        "protocol": "held-out pictures of the data's test split or, without one, of a random part; the last "
-        f"epoch, no choice by held-out pictures; epochs {options.epochs}, seed {options.seed}, backend "
-        f"{run.config['backend']}.",
+        "protocol": f"held-out pictures: {held_out_of(options)}; the last epoch, no choice by held-out "
+        f"pictures; epochs {options.epochs}, seed {options.seed}, backend {run.config['backend']}.",
         "licence": splits.train.licence,
         "command": command("classify", options),
         "usage": [
@@ -113,7 +115,7 @@ def _finish(run: "Run", model: "Classifier", splits: "Splits", options: Options)
             "vectors = model.features(image=images)     # for distances between sets of pictures",
         ],
     }
-    deliver(run, model, card, files)
+    deliver(run, card, files)
     print(f"next: python -m apps.evaluate PICTURES --against {options.data} --features {run.path}")
 
 

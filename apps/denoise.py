@@ -1,14 +1,16 @@
 """Train a denoiser, take the noise out of pictures, and measure it beside the classical methods."""
 
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from apps._files import sources_of, targets_of
 from apps._main import main
+from apps._sources import arguments_of_data
 from apps._training import (
     TrainingOptions,
     begin,
@@ -21,6 +23,7 @@ from apps._training import (
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     from keras_gen.pictures import Picture
 
 LEVELS = (15.0, 25.0, 50.0)
+START = "start.keras"
 
 
 @dataclass
@@ -112,8 +116,10 @@ def train(options: Train) -> None:
     if options.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     channels = splits.train.shape[-1]
-    if options.start:
-        network, stride, reach = _started(options.start, channels)
+    kept = None if run is None else run.path / START
+    start = str(kept) if kept is not None and kept.exists() else options.start
+    if start:
+        network, stride, reach = _started(start, channels)
     else:
         network = unet.bias_free_unet(channels, options.widths, options.blocks)
         stride, reach = unet.stride(options.widths), unet.reach(options.widths, options.blocks)
@@ -124,6 +130,8 @@ def train(options: Train) -> None:
     assert options.epochs is not None
     compile_model(model, options, options.epochs, len(training))
     run = open_run("denoise", options, run, splits.train)
+    if start and not (run.path / START).exists():  # wherever it comes from, the run can go on without
+        shutil.copyfile(_file_of(start), run.path / START)
     plan(
         {
             "data": described(splits, options),
@@ -134,6 +142,11 @@ def train(options: Train) -> None:
         }
     )
     train_model("denoise", model, training, held_out, run, options.epochs)
+    if options.mixed_precision:  # what is kept computes in float32
+        keras.mixed_precision.set_global_policy("float32")
+        trained, model = model, Denoiser.from_config(_with_policy(model.get_config(), "float32"))
+        model.set_weights(trained.get_weights())
+    save_model(run, model)
 
     from keras_gen import plots
     from keras_gen.engine import to_numpy
@@ -145,7 +158,8 @@ def train(options: Train) -> None:
     metrics = {k: f"{v:.6f}" for k, v in run.rows()[-1].items() if k.startswith("val_")}
     protocol = f"held-out pictures; noise {options.noise} in training; "
     if options.measure:
-        protocol += f"PSNR averaged over {options.measure} pictures, estimates clipped; "
+        count = min(options.measure, len(splits.test))
+        protocol += f"PSNR averaged over {count} pictures, estimates clipped; "
         rows = table(model, splits, LEVELS, options.measure, options.seed, run.path / "methods.png")
         show(rows)
         metrics |= {
@@ -165,11 +179,7 @@ def train(options: Train) -> None:
             "clean = model.denoise_unit(image=noisy)    # float32 in [0, 1]",
         ],
     }
-    if options.mixed_precision:  # what is kept computes in float32
-        keras.mixed_precision.set_global_policy("float32")
-        trained, model = model, Denoiser.from_config(_with_policy(model.get_config(), "float32"))
-        model.set_weights(trained.get_weights())
-    deliver(run, model, card, ["curves.png", "denoised.png", *(["methods.png"] if options.measure else [])])
+    deliver(run, card, ["curves.png", "denoised.png", *(["methods.png"] if options.measure else [])])
     print(f"next: python -m apps.denoise run noisy.png --run {run.path} -o clean.png")
 
 
@@ -177,9 +187,10 @@ def _started(start: str, channels: int) -> "tuple[keras.Model, int, int]":
     """A trained denoiser's network, its stride and its reach."""
     import keras
 
+    from keras_gen import load_model
     from keras_gen.errors import InputError
 
-    found = load_denoiser(None if start == "shipped" else start)
+    found = load_model(_file_of(start))
     if found.channels != channels:
         raise InputError(
             f"Expected a --start for pictures of {channels} channels. Received: {start}, for "
@@ -202,18 +213,26 @@ def _with_policy(config, name: str):
 
 def load_denoiser(run: str | None) -> "Denoiser":
     from keras_gen import load_model
+
+    return load_model(_file_of(run or "shipped"))
+
+
+def _file_of(name: str) -> Path:
+    """The model that is meant: `shipped`, a run's, or a .keras file."""
     from keras_gen.errors import InputError
     from keras_gen.shipped import shipped
     from keras_gen.training import Run
 
-    if run is not None:
-        return load_model(Run.open(run, "denoise", reading=True).model_file())
+    if name.endswith(".keras") and Path(name).is_file():
+        return Path(name)
+    if name != "shipped":
+        return Run.open(name, "denoise", reading=True).model_file()
     file = shipped("denoise")
     if file is None:
         raise InputError(
             "Expected the model that comes along. Received: an installation without it. Name a --run."
         )
-    return load_model(file)
+    return file
 
 
 # --- run ---------------------------------------------------------------------------------------
@@ -271,14 +290,15 @@ def measure(options: Measure) -> None:
         raise InputError(f"Expected positive noise levels. Received: {options.levels}.")
     if options.n < 0:
         raise InputError(f"Expected n of 0 or more. Received: {options.n}.")
-    data, size = options.data, options.image_size
-    if data is None:
+    arguments: dict[str, Any] = {"name": options.data}
+    if options.data is None:
         if options.run is None:
             raise InputError("Expected --data or a --run, for pictures to measure on. Received: neither.")
-        trained = Run.open(options.run, "denoise", reading=True).config["options"]
-        data, size = trained["data"], size or trained["image_size"]
+        arguments = arguments_of_data(Run.open(options.run, "denoise", reading=True))
+    if options.image_size is not None:
+        arguments["image_size"] = options.image_size
     model = load_denoiser(options.run)
-    splits = load(data, size)
+    splits = load(**arguments)
     show(table(model, splits, options.levels, options.n or len(splits.test), options.seed))
 
 

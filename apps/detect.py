@@ -18,8 +18,10 @@ from apps._training import (
     command,
     compile_model,
     deliver,
+    held_out_of,
     open_run,
     plan,
+    save_model,
     train_model,
 )
 
@@ -122,6 +124,7 @@ def train(options: Train) -> None:
     splits = read_any(options)
     chosen = chosen_classes(splits.train, options.normal_class)
     normal, held_out = normal_data(splits.train, chosen, options)
+    is_normal = _is_normal(splits.test, chosen)
     options = replace(options, epochs=epochs_of(options, len(normal)))
     detector = build(options, normal)
     run = open_run("detect", options, run, splits.train)
@@ -129,10 +132,12 @@ def train(options: Train) -> None:
     if not chosen:
         print("no --normal-class: all data count as normal, so nothing is compared and no AUROC given")
     fit(detector, normal, held_out, run, options)
+    run.config["detect"] = {"columns": getattr(splits.train, "columns", None)}
+    run.save_config()
+    save_model(run, detector)
 
     print("looking at it", flush=True)
     plots.curves(run.rows(), run.path / "curves.png")
-    is_normal = _is_normal(splits.test, chosen)
     scores = detector.scores(splits.test)
     files = ["curves.png", "scores.png", "scores.csv"]
     _write_scores(run.path / "scores.csv", detector, splits.test, scores)
@@ -159,9 +164,7 @@ def train(options: Train) -> None:
         print("the test split has no other class (or no normal one): no AUROC")
     for name, value in metrics.items():
         print(f"{name}: {value}")
-    run.config["detect"] = {"columns": getattr(splits.train, "columns", None)}
-    run.save_config()
-    deliver(run, detector, _card(run, splits, len(normal), detector, options, metrics), files)
+    deliver(run, _card(run, splits, len(normal), detector, options, metrics), files)
     kind = "pictures/" if splits.train.key == "image" else "rows.csv"
     print(f"next: python -m apps.detect run {kind} --run {run.path}")
 
@@ -404,8 +407,9 @@ def _card(
         "metrics": metrics,
         "protocol": f"normal: {', '.join(options.normal_class) or 'everything'}; {detector.default} score, "
         f"chosen beforehand; threshold {detector.threshold:.6g} for a false-positive rate of "
-        f"{options.false_positive_rate:g} on normal training {splits.train.noun} held out; measured on the "
-        f"test split; epochs {options.epochs}, seed {options.seed}, backend {run.config['backend']}.",
+        f"{options.false_positive_rate:g} on normal training {splits.train.noun} held out; measured on "
+        f"{held_out_of(options)}; epochs {options.epochs}, seed {options.seed}, "
+        f"backend {run.config['backend']}.",
         "licence": splits.train.licence,
         "command": command("detect", options),
         "usage": [
@@ -432,6 +436,15 @@ def benchmark(options: Benchmark) -> None:
     chosen = chosen_classes(splits.train, options.classes) or list(names)
     if len(names) < 2:
         raise InputError(f"Expected two classes or more. Received: {len(names)}.")
+    for label in chosen:  # before hours of the others
+        for seed in range(options.seed, options.seed + options.seeds):
+            normal_data(splits.train, [label], replace(options, seed=seed))
+        found = int(_is_normal(splits.test, [label]).sum())
+        if not 0 < found < len(splits.test):
+            raise InputError(
+                f"Expected {splits.test.noun} of class {names[label]}, and others, to test with. "
+                f"Received: {found} of {len(splits.test)}. Leave the class out of --classes."
+            )
     run = open_run("detect", options, run, splits.train)
     plan(
         {

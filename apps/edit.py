@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from apps._files import read_given, read_mask, sources_of, targets_of
+from apps._files import keep, read_given, read_mask, sources_of, targets_of
 from apps._main import main
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
@@ -49,14 +49,17 @@ def work(options: Options) -> None:
 
     from keras_gen.errors import InputError
 
-    for name, least in (("n", 1), ("seed", 0)):
-        if getattr(options, name) < least:
+    for name, least in (("n", 1), ("seed", 0), ("steps", 1)):
+        if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"Expected {name} of {least} or more. Received: {getattr(options, name)}.")
     if options.strength is not None and not 0 <= options.strength <= 1:
         raise InputError(f"Expected a strength of 0 to 1. Received: {options.strength}.")
     sources = sources_of(options.pictures)
     targets = dict(zip(sources, targets_of(sources, options.out, "edited"), strict=True))
     model = _model(options)
+    written_to = [path for target in targets.values() for path in _numbered(target, options)]
+    others = [Path(name).expanduser() for name in (options.mask, options.towards) if name]
+    keep([*sources, *others], written_to)
     images, kept = read_given(sources, model.data_shape)
     redraw = (
         None if options.mask is None else read_mask(Path(options.mask).expanduser(), kept, model.data_shape)
@@ -67,12 +70,17 @@ def work(options: Options) -> None:
         if other is not None:
             written += _strip(model, options, image, other, targets[path])
             continue
-        for k, made in enumerate(_versions(model, options, np.stack([image] * options.n), redraw)):
-            target = targets[path]
-            if options.n > 1:
-                target = target.with_name(f"{target.stem}-{k + 1}{target.suffix}")
+        versions = _versions(model, options, np.stack([image] * options.n), redraw)
+        for made, target in zip(versions, _numbered(targets[path], options), strict=True):
             written.append(_save(made, target))
     print(f"wrote {written[0]}" + (f" and {len(written) - 1} more" if len(written) > 1 else ""))
+
+
+def _numbered(target: Path, options: Options) -> list[Path]:
+    """A file for each version of a picture."""
+    if options.n == 1 or options.towards is not None:
+        return [target]
+    return [target.with_name(f"{target.stem}-{k + 1}{target.suffix}") for k in range(options.n)]
 
 
 def _model(options: Options) -> "Diffusion":
@@ -91,6 +99,10 @@ def _model(options: Options) -> "Diffusion":
     if options.label is not None and (model.classes is None or not -1 <= options.label < model.classes):
         known = "no classes" if model.classes is None else f"classes 0 to {model.classes - 1}"
         raise InputError(f"Expected a label that the model knows. Received: {options.label}, of {known}.")
+    if options.guidance not in (None, 1) and options.label in (None, -1):
+        raise InputError(
+            f"Expected --label, for --guidance towards it. Received: guidance {options.guidance:g}."
+        )
     if options.towards is not None and (options.mask or options.strength is not None or options.n < 2):
         raise InputError(
             "Expected --towards with --n of 2 or more, without --mask and --strength. "

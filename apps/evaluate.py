@@ -84,6 +84,8 @@ def work(options: Options) -> None:
     source = open_source(options.source)
     out = _place_to_write(options, source)
     splits = _real(options, source)
+    if options.flow_steps:
+        _check_flow(source, splits)
     rows: list[Row] = []
     more: dict[str, Any] = {}
     if source.draw is not None or source.pictures is not None:
@@ -311,6 +313,28 @@ def _likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]
         title = "bits a dimension, upper bound"
         rows.append(Row("bits_per_dim", title, bits, "lower", *common, bits_error))
     return rows
+
+
+def _check_flow(source: Source, splits: "Splits") -> None:
+    """Refuse a density before hours of drawing, not after."""
+    import numpy as np
+
+    from keras_gen.diffusion import Diffusion
+    from keras_gen.errors import InputError
+
+    if not isinstance(source.model, Diffusion):
+        received = "no model" if source.model is None else f"a {type(source.model).__name__}"
+        raise InputError(f"Expected a diffusion model, for --flow-steps. Received: {received}.")
+    if getattr(source.model.schedule, "zero_terminal_snr", False):
+        raise InputError(
+            "Expected a schedule that leaves something of the picture, for --flow-steps. Received: "
+            "zero_terminal_snr."
+        )
+    if splits.test.images.dtype != np.uint8:
+        raise InputError(
+            "Expected pictures of grey levels, uint8, for --flow-steps. Received: "
+            f"{splits.test.images.dtype}, whose bits a dimension are not defined."
+        )
 
 
 def _diffusion_likelihood(options: Options, source: Source, splits: "Splits") -> list[Row]:

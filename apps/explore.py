@@ -12,7 +12,6 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
     from keras_gen.data import Splits
-    from keras_gen.training import Run
 
 
 @dataclass
@@ -38,7 +37,7 @@ class Options:
     seed: int = 0
     """Of walks and choices."""
     out: str | None = None
-    """Folder to write to; default: the run."""
+    """Folder to write to; default: RUN/explore."""
 
 
 def work(options: Options) -> None:
@@ -64,7 +63,8 @@ def work(options: Options) -> None:
             f"Expected a model with a code. Received: {options.run}, a {type(model).__name__}, whose code is "
             "noise of the pictures' size. Walk between its pictures with apps.edit --towards."
         )
-    if not hasattr(model, "decode") or getattr(model, "classes", None) is not None:
+    codes_are_rows = len(getattr(model, "code_shape", ())) == 1 or hasattr(model, "latent_dim")
+    if not hasattr(model, "decode") or not codes_are_rows or getattr(model, "classes", None) is not None:
         raise InputError(
             "Expected a model that decodes codes and is not told a class. "
             f"Received: {options.run}, a {type(model).__name__}."
@@ -74,9 +74,9 @@ def work(options: Options) -> None:
             "Expected a model with an encoder, for analogies of given pictures. "
             f"Received: {options.run}, a {type(model).__name__}. Use a VAE, a VAE-GAN or an autoencoder."
         )
-    out = run.path if options.out is None else Path(options.out).expanduser()
+    out = run.path / "explore" if options.out is None else Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    space = _Space(options, run, model, source.data)
+    space = _Space(options, model, source.data)
 
     def decoded(codes: "np.ndarray") -> "np.ndarray":
         return np.concatenate([to_numpy(model.decode(codes[i : i + 500])) for i in range(0, len(codes), 500)])
@@ -105,8 +105,8 @@ def work(options: Options) -> None:
 class _Space:
     """Codes of a model: of held-out pictures where it encodes, otherwise of the prior."""
 
-    def __init__(self, options: Options, run: "Run", model: Any, data: dict):
-        self.options, self.run, self.model, self.data = options, run, model, data
+    def __init__(self, options: Options, model: Any, data: dict):
+        self.options, self.model, self.data = options, model, data
         self.has_prior = hasattr(model, "sample")
         self._splits: Splits | None = None
 

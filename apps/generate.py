@@ -9,11 +9,13 @@ from apps._training import (
     TrainingOptions,
     begin,
     card_of_data,
+    changed,
     command,
     computing_in,
     default_epochs,
     deliver,
     described,
+    held_out_of,
     open_run,
     plan,
     read,
@@ -152,6 +154,7 @@ def work(options: Options) -> None:
 
     options, run = begin("generate", options)
     family = _family(options)  # a resumed run says itself what it trains
+    _check(options, family)
     options = family.checked(options)
     splits = read(options)
     made = partial(Batches, seed=options.seed, binarize=options.binarize)
@@ -187,10 +190,6 @@ def work(options: Options) -> None:
 
 
 def _built(family: "ModuleType", options: Options, splits: "Splits") -> "GenerativeModel":
-    from keras_gen.errors import InputError
-
-    if options.precision != "float32" and options.model not in ("ddpm", "flow-matching"):
-        raise InputError(f"Expected --precision float32 for --model {options.model}. Received: bfloat16.")
     with computing_in(options.precision):
         return family.build(options, splits)
 
@@ -200,6 +199,33 @@ def _family(options: Options) -> "ModuleType":
     from apps import _diffusion, _gan, _vae
 
     return {"vae": _vae, "ddpm": _diffusion, "flow-matching": _diffusion}.get(options.model, _gan)
+
+
+NETWORKS = {
+    "vae": ("auto", "mlp", "conv"),
+    "vae-gan": ("auto", "conv"),
+    **dict.fromkeys(("gan", "cgan", "wgan-gp", "sngan"), ("auto", "conv", "residual")),
+    **dict.fromkeys(("ddpm", "flow-matching"), ("auto", "unet")),
+}
+
+
+def _check(options: Options, family: "ModuleType") -> None:
+    from apps import _diffusion, _gan, _vae
+    from keras_gen.errors import InputError
+
+    known = NETWORKS[options.model]
+    if options.network not in known:
+        raise InputError(
+            f"Expected a --network of {options.model}: {', '.join(known)}. Received: {options.network}."
+        )
+    modules = [module for module in (_vae, _gan, _diffusion) if module is not family]
+    others = {name for module in modules for name in module.OWN.split()}
+    foreign = [f"--{name.replace('_', '-')}" for name in changed(options) if name in others]
+    if foreign:
+        raise InputError(
+            f"Expected options of --model {options.model}. Received: {', '.join(foreign)}. Leave out what "
+            "belongs to other models; --help says what that is."
+        )
 
 
 def _progress_pictures(run: "Run", model: "GenerativeModel", seed: int, epochs: int):
@@ -248,7 +274,7 @@ def finish(
     from keras_gen import plots
     from keras_gen.engine import to_numpy
 
-    save_model(run, model)  # whatever becomes of the measures
+    save_model(run, model)
     rows = run.rows()
     plots.curves(rows, run.path / "curves.png")
     plots.save(plots.grid(to_numpy(model.sample(100, seed=options.seed)), 10), run.path / "samples.png")
@@ -269,7 +295,7 @@ def finish(
         "name": f"{options.model} on {splits.train.name}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
-        "protocol": "held-out pictures of the data's test split or, without one, of a random part; "
+        "protocol": f"held-out pictures: {held_out_of(options)}; "
         f"{protocol}epochs {options.epochs}, seed {options.seed}, backend {run.config['backend']}.",
         "licence": splits.train.licence,
         "command": command("generate", options),
@@ -278,7 +304,7 @@ def finish(
         ],
         **family.more_for_card(model),
     }
-    deliver(run, model, card, files)
+    deliver(run, card, files)
     print(f"next: python -m apps.sample {run.path} --n 100 --seed 1, python -m apps.evaluate {run.path}")
 
 

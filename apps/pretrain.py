@@ -19,9 +19,13 @@ from apps._training import (
     default_epochs,
     deliver,
     described,
+    go_on,
+    held_out_of,
     open_run,
     plan,
     read,
+    save_model,
+    shown,
     train_model,
 )
 
@@ -88,6 +92,12 @@ def work(options: Options) -> None:
     compile_model(model, options, options.epochs, len(training))
     run = open_run("pretrain", options, run, splits.train)
     counts = _label_counts(each, splits) if options.curve else each
+    seen = run.config.setdefault("pretrain", {"epochs": options.epochs})
+    if seen["epochs"] != options.epochs:  # what was compared, was with what had been learned by then
+        for name in ("results.csv", "model.keras"):
+            (run.path / name).unlink(missing_ok=True)
+        seen["epochs"] = options.epochs
+    run.save_config()
     plan(
         {
             "data": described(splits, options),
@@ -103,7 +113,7 @@ def work(options: Options) -> None:
     try:
         _compare(run, model, splits, options, each, counts)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: python -m apps.pretrain --resume {run.path}") from None
+        raise KeyboardInterrupt(go_on("pretrain", run)) from None
     _finish(run, model, splits, options)
 
 
@@ -129,6 +139,8 @@ def _check(options: Options, splits: "Splits") -> list[int]:
     ):
         if value < 1:
             raise InputError(f"Expected {name} of 1 or more. Received: {value}.")
+    if len(set(options.labels)) < len(options.labels):
+        raise InputError(f"Expected different numbers of labels. Received: {shown(options.labels)}.")
     counts = class_counts(splits)
     classes = len(counts)
     for labels in options.labels:
@@ -324,9 +336,7 @@ def _compare(
                     trainer.model.fit(batches, shuffle=False, verbose=0)
                     error = test_error(trainer.model, splits.test)
                     if (method, count, seed) == (exported, each[0], 0):
-                        part = run.path / "classifier.part.keras"
-                        trainer.model.save(part)
-                        part.replace(run.path / "classifier.keras")
+                        save_model(run, trainer.model)
                 _append(run, dict(zip(FIELDS, (*key, error), strict=True)))
                 print(
                     f"{count * classes:6} labels  seed {seed}  {method:38} error {100 * error:6.2f} %",
@@ -406,7 +416,7 @@ def _append(run: "Run", row: dict) -> None:
 
 
 def _finish(run: "Run", pretext, splits: "Splits", options: Options) -> None:
-    from keras_gen import load_model, plots
+    from keras_gen import plots
     from keras_gen.engine import to_numpy
 
     rows = results(run)
@@ -429,10 +439,10 @@ def _finish(run: "Run", pretext, splits: "Splits", options: Options) -> None:
         "name": f"classifier of {splits.train.name}, {options.labels[0]:,} labels",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
-        "protocol": f"test split; labelled pictures chosen by seed, as many of each class; the "
-        f"{options.pretext} pretext was trained once, on all {len(splits.train):,} training pictures; "
-        f"classifiers: {options.steps} steps of {BATCH} labelled pictures, Adam, cosine decay; no choice "
-        f"by test error; this model: {CONSISTENT if options.strong != 'none' else TUNED}, first seed "
+        "protocol": f"errors on {held_out_of(options)}; labelled pictures chosen by seed, as many of each "
+        f"class; the {options.pretext} pretext was trained once, on all {len(splits.train):,} training "
+        f"pictures; classifiers: {options.steps} steps of {BATCH} labelled pictures, Adam, cosine decay; no "
+        f"choice by test error; this model: {CONSISTENT if options.strong != 'none' else TUNED}, first seed "
         f"and first number of labels; backend {run.config['backend']}.",
         **({"classes": list(classes)} if classes else {}),
         "licence": splits.train.licence,
@@ -442,7 +452,7 @@ def _finish(run: "Run", pretext, splits: "Splits", options: Options) -> None:
             "found['label'], found['probability']",
         ],
     }
-    deliver(run, load_model(run.path / "classifier.keras"), card, files)
+    deliver(run, card, files)
 
 
 def _table(rows: list[dict], labels: int, seeds: int) -> dict[str, str]:

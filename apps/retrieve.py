@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from apps._files import keep
 from apps._main import main
 from apps._training import (
     TrainingOptions,
@@ -25,6 +26,7 @@ from apps._training import (
     open_run,
     plan,
     read,
+    save_model,
     train_model,
 )
 
@@ -98,13 +100,7 @@ def work(options: Train | Ask) -> None:
 def train(options: Train) -> None:
     import keras
 
-    from keras_gen.errors import InputError
-
     options, run = begin("retrieve", options)
-    if options.bits < 1:
-        raise InputError(f"Expected codes of 1 bit or more. Received: {options.bits}.")
-    if options.neighbours < 0:
-        raise InputError(f"Expected 0 neighbours or more. Received: {options.neighbours}.")
     splits = read(options)
     keras.utils.set_random_seed(options.seed)
     model = build(options, splits.train.shape)
@@ -165,13 +161,14 @@ def finish(run: "Run", model: "SemanticHash", splits: "Splits", options: Train) 
     from keras_gen import plots
     from keras_gen.hashing import HashIndex, hashes_of
 
-    # a run with a model has the index that was made by it
-    (run.path / "model.keras").unlink(missing_ok=True)
     print("indexing", flush=True)
     database, queries = splits.train, _queries(splits.test)
     index = HashIndex(hashes_of(model, database), options.bits)
+    # a run with a model has the index that was made by it
+    (run.path / "model.keras").unlink(missing_ok=True)
     index.save(run.path / "index.npz")
     _keep(run, database)
+    save_model(run, model)
     plots.curves(run.rows(), run.path / "curves.png")
     codes = hashes_of(model, queries)
     _draw_neighbours(run.path / "neighbours.png", index, database, queries, codes)
@@ -180,7 +177,7 @@ def finish(run: "Run", model: "SemanticHash", splits: "Splits", options: Train) 
     for name, value in metrics.items():
         print(f"{name}: {value}")
     files = ["index.npz", "database.npy", "neighbours.png", "curves.png", "queries/"]
-    deliver(run, model, _card(run, splits, len(queries), options, metrics), files)
+    deliver(run, _card(run, splits, len(queries), options, metrics), files)
     print(f"ask it: python -m apps.retrieve run {run.path / 'queries'} --run {run.path}")
 
 
@@ -223,7 +220,9 @@ def _draw_neighbours(path: Path, index: "HashIndex", database, queries, codes) -
     k = min(NEIGHBOURS, len(index))
     found = np.stack([index.nearest(codes[i], k)[0] for i in chosen])
     pictures = database.floats(found.ravel()).reshape(*found.shape, *database.shape)
-    wrong = None if database.labels is None else database.labels[found] != queries.labels[chosen][:, None]
+    wrong = None
+    if database.labels is not None and queries.labels is not None:
+        wrong = database.labels[found] != queries.labels[chosen][:, None]
     plots.save(plots.neighbours(queries.floats(chosen), pictures, wrong), path)
 
 
@@ -252,7 +251,7 @@ def _measured(
     from keras_gen.hashing import bit_balance, mean_average_precision, unpack
 
     metrics = {}
-    if database.labels is not None:
+    if database.labels is not None and queries.labels is not None:
         share = partial(mean_average_precision, query_labels=queries.labels, labels=database.labels)
         metrics["mAP"] = f"{share(queries=codes, database=index.packed):.4f}"
         for name, theirs in _baselines(database, queries, options).items():
@@ -342,6 +341,7 @@ def ask(options: Ask) -> None:
     if out.suffix.lower() != ".png":
         raise InputError(f"Expected a .png file to write. Received: {options.out}.")
     paths = _paths(options.pictures)
+    keep(paths, [out])
     run = Run.open(options.run, "retrieve", reading=True)
     model = load_model(run.model_file())
     index = HashIndex.load(run.path / "index.npz")

@@ -92,11 +92,6 @@ def train(options: Train) -> None:
     from keras_gen.errors import InputError
 
     options, run = begin("translate", options)
-    if options.filters < 1 or options.measure < 0:
-        raise InputError(
-            "Expected filters of 1 or more and measure of 0 or more. "
-            f"Received: {options.filters} and {options.measure}."
-        )
     source = corruptions.parse(SOURCES.get(options.source, options.source))
     splits = read(options)
     shape = splits.train.shape
@@ -177,7 +172,7 @@ def _progress(run: "Run", model: "Translator | Diffusion", splits: "Splits", opt
 def _finish(run: "Run", model: "Translator | Diffusion", splits: "Splits", options: Train) -> None:
     from keras_gen import plots
 
-    save_model(run, model)  # whatever becomes of the measures
+    save_model(run, model)
     plots.curves(run.rows(), run.path / "curves.png")
     plots.save(_strip(model, splits.test.floats(slice(0, 24))), run.path / "translated.png")
     metrics = {}
@@ -201,7 +196,7 @@ def _finish(run: "Run", model: "Translator | Diffusion", splits: "Splits", optio
             else f"made = model.translate(image=sources, seed=0, steps={model.steps})      # uint8",
         ],
     }
-    deliver(run, model, card, ["translated.png", "curves.png"])
+    deliver(run, card, ["translated.png", "curves.png"])
     print(f"next: python -m apps.translate run PICTURE --run {run.path} -o made.png")
 
 

@@ -1,5 +1,6 @@
 """Pictures of pictures: grids, reconstructions, manifolds, curves. All take values in [-1, 1]."""
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,19 +171,27 @@ def straight_lines(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarr
     return between.reshape(-1, starts.shape[1]).astype("float32")
 
 
+def check_embedding(method: str) -> None:
+    """Raise InputError for a method of `embedded` that is not installed."""
+    if method == "umap" and importlib.util.find_spec("umap") is None:
+        raise InputError(
+            "Expected umap-learn for --embedding umap. Received: an environment without it. "
+            "Install it: pip install umap-learn, or use tsne."
+        )
+
+
 def embedded(codes: np.ndarray, method: str, seed: int) -> np.ndarray:
     """Codes (n, d) laid out in the plane, (n, 2), so that neighbours stay neighbours.
 
-    `tsne` (van der Maaten & Hinton 2008, scikit-learn) or `umap` (McInnes et al. 2018, umap-learn).
+    `tsne` (van der Maaten & Hinton 2008, scikit-learn) or `umap` (McInnes et al. 2018, umap-learn). Codes
+    with nothing to lay out, of one number or all the same, stay as they are.
     """
+    check_embedding(method)
+    if min(codes.shape) < 2 or len(np.unique(codes, axis=0)) < 2:
+        return np.pad(codes[:, :2], ((0, 0), (0, max(0, 2 - codes.shape[1]))))
     if method == "umap":
-        try:
-            from umap import UMAP
-        except ImportError:
-            raise InputError(
-                "Expected umap-learn for --embedding umap. Received: an environment without it. "
-                "Install it: pip install umap-learn, or use tsne."
-            ) from None
+        from umap import UMAP
+
         return UMAP(random_state=seed, n_jobs=1).fit_transform(codes)
     from sklearn.manifold import TSNE
 

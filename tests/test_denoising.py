@@ -345,6 +345,7 @@ class TestApp:
         for old, new in zip(before.get_weights(), after.get_weights(), strict=True):
             np.testing.assert_allclose(new, old, atol=1e-6)
         assert (after.stride, after.reach) == (before.stride, before.reach)
+        assert (out / "start.keras").exists()  # so that the run resumes wherever the other one goes
         line = refused(here("apps.denoise", "train", "--start", "shipped", "--out", tmp_path / "grey"))
         assert "for pictures of 1 channels. Received: shipped, for 3" in line
 

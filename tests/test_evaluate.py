@@ -63,7 +63,7 @@ class TestClassify:
     def test_refused(self, here, tmp_path):
         np.savez(tmp_path / "bare.npz", images=np.zeros((20, 8, 8), "uint8"))
         assert "Expected labels" in refused(here("apps.classify", "--data", tmp_path / "bare.npz"))
-        assert "dropout within 0 to 1" in refused(here("apps.classify", "--dropout", "1"))
+        assert "dropout of 0 to below 1" in refused(here("apps.classify", "--dropout", "1"))
         assert "at least 16 pixels" in refused(here("apps.classify", "--filters", *range(2, 7)))
 
 

@@ -91,7 +91,7 @@ class TestGenerate:
         assert "critic_steps of 1 or more" in line("--model", "gan", "--critic-steps", "0")
         assert "auto, conv, residual. Received: mlp" in line("--model", "gan", "--network", "mlp")
         assert "auto, mlp, conv. Received: residual" in line("--network", "residual")
-        assert "binarize of a VAE" in line("--model", "gan", "--binarize", "dynamic")
+        assert "Received: --binarize" in line("--model", "gan", "--binarize", "dynamic")
         assert "none, gp, gp0 or r1" in line("--model", "gan", "--penalty", "l2")
         assert "--label-flips" in line("--model", "vae-gan", "--label-flips", "0.1")
         assert "below a half" in line("--model", "gan", "--label-smoothing", "0.6")

@@ -431,8 +431,8 @@ class TestApp:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bits", "0"], "1 bit or more"),
-        (["--neighbours", "-1"], "0 neighbours or more"),
+        (["--bits", "0"], "bits of 1 or more"),
+        (["--neighbours", "-1"], "neighbours of 0 or more"),
         (["--contrast", "-1"], "contrast of 0 or more"),
         (["--corruption", "fog:1"], "'fog:1'"),
         (["--data", "no/such.npz"], "existing file"),
@@ -465,5 +465,9 @@ def test_refuses_to_answer(finished, tmp_path, here):
     shutil.copytree(out, tmp_path / "r")
     np.save(tmp_path / "r" / "database.npy", np.load(out / "database.npy")[:-1])
     assert "the 1,438 pictures of the index" in ask(picture, of=tmp_path / "r")
+    copied = shutil.copy(picture, tmp_path / "q.png")
+    assert "over the given pictures" in refused(
+        here("apps.retrieve", "run", copied, "--run", out, "-o", copied)
+    )
     (tmp_path / "r" / "model.keras").unlink()
     assert "a finished run" in ask(picture, of=tmp_path / "r")

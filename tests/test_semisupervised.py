@@ -237,6 +237,7 @@ class TestApp:
         [
             (["--labels", 15], "multiple of 10"),
             (["--labels", 0], "labels of 1 or more"),
+            (["--labels", 100, 100], "different numbers"),
             (["--labels", 5000], "at most"),
             (["--data", "plain.npz"], "Expected labels"),
             (["--weak", "fog:1"], "Expected corruptions"),

@@ -230,6 +230,22 @@ class TestStops:
         train(model, batches, held_out, run, 2)
         for a, b in zip(before, state(model), strict=True):
             np.testing.assert_array_equal(a, b)
+        with pytest.raises(InputError, match="2 epochs or more"):
+            train(model, batches, held_out, run, 1)
+
+    def test_what_callbacks_write_is_there_before_the_state(self, digits, tmp_path):
+        """Killed while it measures, a run measures that epoch again, and misses nothing."""
+
+        class Killed(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                if epoch == 1:
+                    raise KeyboardInterrupt
+
+        model, batches, held_out, run = started(digits, tmp_path / "run")
+        with pytest.raises(KeyboardInterrupt):
+            train(model, batches, held_out, run, 2, [Killed()])
+        names = sorted(path.name for path in (run.path / "checkpoints").iterdir())
+        assert names[-1] < "epoch-00002.npz"
 
 
 @pytest.mark.once

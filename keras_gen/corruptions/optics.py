@@ -86,7 +86,7 @@ class Downsampling(Corruption):
     """Averages squares of `factor` x `factor` pixels and draws each as one flat square."""
 
     def __init__(self, factor: int):
-        if factor != int(factor) or factor < 1:
+        if not isinstance(factor, (int, float)) or factor != int(factor) or factor < 1:
             raise InputError(f"Expected a whole factor of 1 or more. Received: {factor}.")
         self.factor = int(factor)
 

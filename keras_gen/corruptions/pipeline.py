@@ -1,5 +1,6 @@
 """Corruptions by name, and in `tf.data`."""
 
+import math
 from functools import reduce
 
 import keras
@@ -38,7 +39,7 @@ def parse(text: str) -> Corruption:
         name, _, strength = part.partition(":")
         try:
             numbers = [float(number) for number in strength.split("-")]
-            if name not in NAMES or len(numbers) > 2:
+            if name not in NAMES or len(numbers) > 2 or not all(map(math.isfinite, numbers)):
                 raise ValueError
         except ValueError:
             raise InputError(

@@ -43,17 +43,20 @@ def read_metadata(
     labels: dict[str, str] = {}
     missing: list[str] = []
     there = set(files.tolist())
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            name, said, label = _line(path, number, line)
-            if name not in there:  # or it is there and was left out, by a limit or as no picture
-                missing += [] if (folder / name).is_file() else [name]
-                continue
-            texts.setdefault(name, []).extend(said)
-            if label is not None:
-                labels[name] = label
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8. Received: other bytes at {error.start}.") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, said, label = _line(path, number, line)
+        if name not in there:  # or it is there and was left out, by a limit or as no picture
+            missing += [] if (folder / name).is_file() else [name]
+            continue
+        texts.setdefault(name, []).extend(said)
+        if label is not None:
+            labels[name] = label
     if not texts:
         raise InputError(
             f"Expected lines on the pictures of {folder}. Received: {path}, of whose lines none names one of "

@@ -78,6 +78,8 @@ def load_table(
     Raises:
         InputError: No such file, fields that are not numbers, missing values.
     """
+    if limit is not None and limit < 1:
+        raise InputError(f"Expected limit of 1 or more. Received: {limit}.")
     path = Path(name).expanduser()
     if path.suffix.lower() in SUFFIXES:
         splits = held_out(read_csv(path, label_column, ignore), seed)

@@ -104,13 +104,14 @@ class Ancestral(Sampler):
 
     Args:
         variance: `small` and `large` as there (section 3.2), or `learned`: between the two as the network
-            says (Nichol & Dhariwal 2021, eq. 15).
+            says (Nichol & Dhariwal 2021, eq. 15). Default: learned where the network says it, otherwise
+            large.
     """
 
     name = "ddpm"
 
-    def __init__(self, variance: str = "large"):
-        if variance not in ("small", "large", "learned"):
+    def __init__(self, variance: str | None = None):
+        if variance not in (None, "small", "large", "learned"):
             raise InputError(f"Expected a variance: small, large or learned. Received: {variance!r}.")
         self.variance = variance
 
@@ -120,12 +121,13 @@ class Ancestral(Sampler):
         said = estimate(x, now.t, last)
         q = posterior(now, then)
         small = ops.relu(q.small)
-        if self.variance == "learned":
+        variance = self.variance or ("large" if said.mix is None else "learned")
+        if variance == "learned":
             if said.mix is None:
                 raise InputError("Expected a network that says variances. Received: one that does not.")
             deviation = ops.sqrt(small ** (1.0 - said.mix) * q.large**said.mix)
         else:
-            deviation = ops.sqrt(small if self.variance == "small" else q.large)
+            deviation = ops.sqrt(small if variance == "small" else q.large)
         deviation = ops.where(then.sigma > 0, deviation, 0.0)
         return q.of_clean * said.clean + q.of_x * x + deviation * noise(i), said.clean
 

@@ -81,20 +81,13 @@ class Interruptible(keras.callbacks.Callback):
         self._stop_if_requested()
 
 
-class Keeper(keras.callbacks.Callback):
-    """After each epoch: refuse a loss that is not finite, log a row, keep the state.
+class LossRows(keras.callbacks.Callback):
+    """After each epoch a row of its losses and seconds; a loss that is not finite is refused."""
 
-    The row is written before the checkpoint. A run that dies between the two repeats the epoch, and
-    `train` drops the row first.
-    """
-
-    def __init__(self, run: Run, checkpoints: Checkpoints, last_epoch: int):
+    def __init__(self, rows: list[dict]):
         super().__init__()
-        self.run = run
-        self.checkpoints = checkpoints
-        self.last_epoch = last_epoch
-        self.rows = run.rows()
-        self._started = self._saved = time.perf_counter()
+        self.rows = rows
+        self._started = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
@@ -109,6 +102,25 @@ class Keeper(keras.callbacks.Callback):
             )
         seconds = time.perf_counter() - self._started
         self.rows.append({"epoch": epoch + 1, **dict(sorted(logs.items())), "seconds": seconds})
+
+
+class Keeper(keras.callbacks.Callback):
+    """After each epoch: write the rows so far, then the state.
+
+    The checkpoint comes last, after all that others write about the epoch. A run that dies before it
+    repeats the epoch, and everybody drops what was written of it; nothing is missing of an epoch that
+    has one.
+    """
+
+    def __init__(self, run: Run, checkpoints: Checkpoints, rows: list[dict], last_epoch: int):
+        super().__init__()
+        self.run = run
+        self.checkpoints = checkpoints
+        self.rows = rows
+        self.last_epoch = last_epoch
+        self._saved = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
         due = time.perf_counter() - self._saved >= CHECKPOINT_SECONDS
         if due or epoch + 1 == self.last_epoch:
             self.run.write_rows(self.rows)

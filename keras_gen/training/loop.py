@@ -6,7 +6,7 @@ import keras
 
 from keras_gen.data import Batches
 from keras_gen.errors import InputError
-from keras_gen.training.callbacks import Interruptible, Keeper, ProgressReport, SetEpoch
+from keras_gen.training.callbacks import Interruptible, Keeper, LossRows, ProgressReport, SetEpoch
 from keras_gen.training.checkpoint import Checkpoints
 from keras_gen.training.run import Run
 
@@ -25,7 +25,7 @@ def train(
     run ends with the same bits as an uninterrupted one on the same backend and machine.
 
     Raises:
-        InputError: An epoch is not a whole number of executions.
+        InputError: An epoch is not a whole number of executions, or the run has seen more epochs.
         TrainingError: A loss is not finite. The model is set back to the last good state.
         OSError: The disk is full; the checkpoint before stays.
     """
@@ -40,7 +40,11 @@ def train(
     else:
         done = 0
         checkpoints.save(model, 0)
-    if done >= epochs:
+    if done > epochs:
+        raise InputError(
+            f"Expected {done} epochs or more, which {run.path} has seen already. Received: {epochs}."
+        )
+    if done == epochs:
         return
     rows = [row for row in run.rows() if row["epoch"] <= done]
     if rows:
@@ -60,9 +64,10 @@ def train(
                 verbose=0,
                 callbacks=[
                     SetEpoch(train_batches),
-                    Keeper(run, checkpoints, epochs),
+                    LossRows(rows),
                     progress,
                     *callbacks,
+                    Keeper(run, checkpoints, rows, epochs),
                     interruptible,
                 ],
             )
