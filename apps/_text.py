@@ -13,6 +13,7 @@ from apps._training import (
     compile_adversarial,
     compile_model,
     computing_in,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -122,7 +123,7 @@ def train(options: Train) -> None:
 
     options, run = begin("text_to_image", options)
     _check(options)
-    splits = _captioned(read(options, by_concept=options.by_concept))
+    splits = captioned(read(options, by_concept=options.by_concept))
     tokenizer = WordTokenizer.learned(text for said in splits.train.captions for text in said)
     # all parts before any is trained: what cannot be built is refused now, and every part begins alike
     # whether a run goes through or is resumed
@@ -171,7 +172,7 @@ def _check(options: Train) -> None:
         raise InputError("Expected --autoencoder with --space latent. Received: --space pixel.")
 
 
-def _captioned(splits: "Splits") -> "Splits":
+def captioned(splits: "Splits") -> "Splits":
     """The splits' pictures that have a caption."""
     import numpy as np
 
@@ -463,10 +464,11 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
         print(f"{name}: {value}")
     sizes = f"steps {options.steps}, guidance {options.guidance:g}"
     card = {
-        "name": f"text to image, {splits.train.name}",
+        "name": f"text to image, {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
-        "protocol": f"held-out pictures and their captions; {sizes}; epochs {options.epochs}, "
+        "protocol": f"held-out pictures{' of held-out concepts' * options.by_concept} and their captions; "
+        f"{sizes}; epochs {options.epochs}, "
         f"seed {options.seed}, backend {run.config['backend']}.",
         "licence": splits.train.licence,
         "command": command("text_to_image train", options),
@@ -493,7 +495,7 @@ def _reconstruction(model: "TextToImage", splits: "Splits", n: int = 500) -> dic
     pairs = zip((images + 1) / 2, (made + 1) / 2, strict=True)
     level = np.mean([metrics.psnr(a, b) for a, b in pairs])
     quality = f"{level:.2f} dB PSNR"
-    features = metrics.load_features("auto", splits.train.name)
+    features = metrics.load_features("auto", Path(splits.train.name).name)
     # between pixels it takes matrices of their number squared
     if len(images) > 1 and not (features.name == "pixels" and images[0].size > MOST_PIXELS):
         real, again = (features(to_numpy(to_uint8(pictures))) for pictures in (images, made))

@@ -308,9 +308,14 @@ def held_out_of(options: TrainingOptions) -> str:
     return "the data's test split or, without one, a random part"
 
 
+def data_name(options: TrainingOptions) -> str:
+    """What the data are called, wherever they lie."""
+    return Path(options.data).name
+
+
 def card_of_data(splits: "Splits", options: TrainingOptions, run: "Run") -> dict:
     return {
-        "name": options.data if options.data == "digits" else Path(options.data).name,
+        "name": data_name(options),
         "train": len(splits.train),
         "held_out": len(splits.test),
         "shape": list(splits.train.shape),

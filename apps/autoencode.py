@@ -11,6 +11,7 @@ from apps._training import (
     card_of_data,
     command,
     compile_model,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -215,7 +216,7 @@ def _measured(model: "Autoencoder", pca, splits: "Splits", run: "Run", held_out:
 
 def _card(run: "Run", splits: "Splits", options: Options, metrics: dict) -> dict:
     return {
-        "name": f"autoencoder on {splits.train.name}",
+        "name": f"autoencoder on {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": f"held-out pictures: {held_out_of(options)}; "

@@ -12,6 +12,7 @@ from apps._training import (
     class_counts,
     command,
     compile_model,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -101,7 +102,7 @@ def _finish(run: "Run", model: "Classifier", splits: "Splits", options: Options)
     accuracy = f"{100 * (guesses == labels).mean():.2f} % of {len(labels):,} held-out pictures"
     print(f"accuracy: {accuracy}")
     card = {
-        "name": f"classifier of {splits.train.name}",
+        "name": f"classifier of {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "classes": list(names),
         "metrics": {"accuracy": accuracy},

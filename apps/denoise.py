@@ -17,6 +17,7 @@ from apps._training import (
     card_of_data,
     command,
     compile_model,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -167,7 +168,7 @@ def train(options: Train) -> None:
             for row in rows
         }
     card = {
-        "name": f"denoiser on {splits.train.name}",
+        "name": f"denoiser on {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": protocol + f"epochs {options.epochs}, seed {options.seed}, "

@@ -17,6 +17,7 @@ from apps._training import (
     card_of_data,
     command,
     compile_model,
+    data_name,
     deliver,
     held_out_of,
     open_run,
@@ -402,7 +403,7 @@ def _card(
     key = splits.train.key
     given = "images" if key == "image" else "rows"
     return {
-        "name": f"anomaly detector on {splits.train.name}",
+        "name": f"anomaly detector on {data_name(options)}",
         "data": {**card_of_data(splits, options, run), "train": trained_on},
         "metrics": metrics,
         "protocol": f"normal: {', '.join(options.normal_class) or 'everything'}; {detector.default} score, "

@@ -12,6 +12,7 @@ from apps._training import (
     changed,
     command,
     computing_in,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -292,7 +293,7 @@ def finish(
     if (run.path / "quality.csv").exists():
         files += ["quality.csv", "best.keras"]
     card = {
-        "name": f"{options.model} on {splits.train.name}",
+        "name": f"{options.model} on {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": f"held-out pictures: {held_out_of(options)}; "

@@ -16,6 +16,7 @@ from apps._training import (
     class_counts,
     command,
     compile_model,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -436,7 +437,7 @@ def _finish(run: "Run", pretext, splits: "Splits", options: Options) -> None:
     plots.save(plots.strips(strips), run.path / "reconstructions.png")
     classes = splits.train.classes
     card = {
-        "name": f"classifier of {splits.train.name}, {options.labels[0]:,} labels",
+        "name": f"classifier of {data_name(options)}, {options.labels[0]:,} labels",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": f"errors on {held_out_of(options)}; labelled pictures chosen by seed, as many of each "

@@ -20,6 +20,7 @@ from apps._training import (
     card_of_data,
     command,
     compile_model,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -306,7 +307,7 @@ def _card(run: "Run", splits: "Splits", queries: int, options: Train, metrics: d
     last = f"the last {options.validation} training pictures"
     held_out = last if options.validation else "the held-out split"
     return {
-        "name": f"hash codes of {splits.train.name}",
+        "name": f"hash codes of {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": f"no labels in training; database: the {len(splits.train):,} training pictures; "

@@ -1,7 +1,9 @@
 """Draw pictures by their description, or train a model that does."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +13,9 @@ from apps._main import main
 from apps._text import Train, coded, train
 
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
+    import numpy as np
+
+    from keras_gen.data import Splits
     from keras_gen.latent import TextToImage
 
 SHIPPED = "text_to_image_shapes"
@@ -60,20 +65,22 @@ class Draw:
 
 @dataclass
 class Measure:
-    """How often pictures of `shapes` are what their prompts ask for, read off the pixels."""
+    """How often pictures of `shapes` are what their prompts ask for, read off the pixels; of other data, how
+    often the drawn picture resembles its prompt's own more than any other prompt's."""
 
     run: str | None = None
     """Folder of a training run; default: the model that comes with keras_gen."""
     n: int = 1000
     """Prompts, one for each of so many scenes."""
-    split: Literal["test", "novel"] = "test"
-    """Scenes like those of training, or combinations never seen there."""
+    split: Literal["test", "novel", "train"] = "test"
+    """shapes: test scenes are like those of training, novel ones of combinations never seen there; of other
+    data: what was held out, or what was trained on."""
     guidance: tuple[float, ...] = ()
     """Scales, a row each; default: the model's."""
     steps: int | None = None
     """Steps from noise to picture; default: the model's."""
     first: int = 0
-    """The first scene: others than those that guidance was chosen with."""
+    """The first scene, or picture: others than those that guidance was chosen with."""
     out: str | None = None
     """File for the table, as JSON; and beside it, with several scales, the curve as PNG."""
 
@@ -310,6 +317,61 @@ def _enlarged(picture, scale: int):
 # --- measure -----------------------------------------------------------------------------------
 
 
+def _told(options: Measure, model: "TextToImage") -> "tuple[list[str], np.ndarray, Callable]":
+    """Prompts, the pictures that they are of, and what is right of others, by both."""
+    from apps._sources import arguments_of_data
+    from apps._text import captioned
+    from keras_gen.data import load
+    from keras_gen.errors import InputError
+    from keras_gen.shapes import faithfulness
+    from keras_gen.training import Run
+
+    data: dict[str, Any] = {"name": "shapes"}
+    if options.run is not None:
+        data = arguments_of_data(Run.open(options.run, "text_to_image", reading=True))
+    if data["name"] != "shapes" or Path("shapes").exists():
+        return _captions_of(options, captioned(load(**data)))
+    if options.split == "train":
+        raise InputError("Expected --split test or novel, of shapes. Received: train.")
+    height, width = model.data_shape[:2]
+    if height != width:
+        raise InputError(f"Expected a model of square pictures. Received: one of {height}x{width}.")
+    prompts, pictures = faithfulness.scenes(options.n, options.split, options.first, height)
+    _know(model, " ".join(dict.fromkeys(" ".join(prompts).split())), whole=False)
+    return prompts, pictures, faithfulness.shares
+
+
+def _captions_of(options: Measure, splits: "Splits") -> "tuple[list[str], np.ndarray, Callable]":
+    """The same of data in whose pictures nobody can read what they show."""
+    from keras_gen.errors import InputError
+
+    if options.split == "novel":
+        raise InputError("Expected --split test or train, of data other than shapes. Received: novel.")
+    part = splits.test if options.split == "test" else splits.train
+    part = part.select(slice(options.first, options.first + options.n))
+    if len(part) < 2:
+        raise InputError(f"Expected 2 pictures or more to tell apart. Received: {len(part)}.")
+    assert part.captions is not None
+    pictures = part.levels()
+    return [said[0] for said in part.captions], pictures, partial(_resembling, pictures)
+
+
+RANKS = (1, 5, 20)
+
+
+def _resembling(own: "np.ndarray", prompts: "list[str]", made: "np.ndarray") -> dict[str, tuple[float, int]]:
+    """Shares of the pictures `made` whose own is among the k nearest, in pixels, of all `own`."""
+    import numpy as np
+
+    from keras_gen.metrics import nearest
+
+    ranks = [k for k in RANKS if k <= len(own)]
+    rows = [pictures.reshape(len(pictures), -1).astype("float32") for pictures in (made, own)]
+    _, found = nearest(rows[0], rows[1], ranks[-1])
+    hits = found == np.arange(len(own))[:, None]
+    return {f"own in nearest {k}": (float(hits[:, :k].any(axis=1).mean()), len(own)) for k in ranks}
+
+
 def measure(options: Measure) -> None:
     import json
 
@@ -329,33 +391,29 @@ def measure(options: Measure) -> None:
     if out is not None and (out.suffix.lower() != ".json" or out.is_dir()):
         raise InputError(f"Expected a .json file as --out. Received: {out}.")
     model = _model(options.run)
-    height, width = model.data_shape[:2]
-    if height != width:
-        raise InputError(f"Expected a model of square pictures. Received: one of {height}x{width}.")
-    prompts, pictures = faithfulness.scenes(options.n, options.split, options.first, height)
-    _know(model, " ".join(dict.fromkeys(" ".join(prompts).split())), whole=False)
+    prompts, pictures, shares = _told(options, model)
     rows: dict[str, dict] = {}
 
     def row(title: str, found: dict[str, tuple[float, int]]) -> None:
         if not rows:
-            print(f"{options.n:,} prompts of {options.split} scenes; percent right (of how many)")
-            print(f"{'':<16}" + "".join(f"{name:>16}" for name in found))
+            print(f"{len(prompts):,} prompts, {options.split}; percent right (of how many)")
+            print(f"{'':<18}" + "".join(f"{name:>18}" for name in found))
         rows[title] = {name: {"share": share, "of": count} for name, (share, count) in found.items()}
         cells = [f"{100 * share:.1f} ({count:,})" for share, count in found.values()]
-        print(f"{title:<16}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+        print(f"{title:<18}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
     # what chance gets right, and what the first stage leaves
-    row("another's scene", faithfulness.shares(prompts, np.roll(pictures, 1, axis=0)))
+    row("another's picture", shares(prompts, np.roll(pictures, len(pictures) // 2, axis=0)))
     if model.autoencoder is not None:
-        again = to_numpy(to_uint8(coded(model, ImageData("scenes", pictures).floats())))
-        row("its scene, coded", faithfulness.shares(prompts, again))
+        again = to_numpy(to_uint8(coded(model, ImageData("given", pictures).floats())))
+        row("its own, coded", shares(prompts, again))
     scales = options.guidance or (model.diffusion.guidance,)
     for scale in scales:
 
         def generate(texts, seed, scale=scale):
             return to_numpy(to_uint8(model.generate(texts, seed=seed, steps=options.steps, guidance=scale)))
 
-        row(f"guidance {scale:g}", faithfulness.measure(generate, prompts))
+        row(f"guidance {scale:g}", shares(prompts, faithfulness.drawn(generate, prompts)))
     if out is not None:
         path = out
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,8 +421,8 @@ def measure(options: Measure) -> None:
         print(f"wrote {path}")
         if len(scales) > 1:
             drawn = [rows[f"guidance {scale:g}"] for scale in scales]
-            shares = {name: [100 * found[name]["share"] for found in drawn] for name in drawn[0]}
-            plots.lines(scales, shares, path.with_suffix(".png"), "guidance", "% right")
+            curves = {name: [100 * found[name]["share"] for found in drawn] for name in drawn[0]}
+            plots.lines(scales, curves, path.with_suffix(".png"), "guidance", "% right")
             print(f"wrote {path.with_suffix('.png')}")
 
 

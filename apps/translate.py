@@ -16,6 +16,7 @@ from apps._training import (
     command,
     compile_adversarial,
     compile_model,
+    data_name,
     default_epochs,
     deliver,
     described,
@@ -182,7 +183,7 @@ def _finish(run: "Run", model: "Translator | Diffusion", splits: "Splits", optio
         for name, value in metrics.items():
             print(f"{name}: {value}")
     card = {
-        "name": f"{options.source} to {splits.train.name}",
+        "name": f"{options.source} to {data_name(options)}",
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": f"the first {n} held-out pictures; sources made from the pictures ({options.source}); "

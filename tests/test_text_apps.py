@@ -84,6 +84,13 @@ class TestTrain:
         message = refused(here(APP, "train", "--data", data, "--image-size", "32", "--autoencoder", trained))
         assert "(32, 32, 3)" in message and "(16, 16, 3)" in message
 
+    def test_measured_by_the_captions_own_pictures(self, trained, here):
+        done = here(APP, "measure", "--run", trained, "--split", "train", "--n", "8")
+        assert done.returncode == 0, done.stderr
+        assert "8 prompts, train" in done.stdout and "own in nearest 5" in done.stdout
+        assert "test or train" in refused(here(APP, "measure", "--run", trained, "--split", "novel"))
+        assert "test or novel" in refused(here(APP, "measure", "--split", "train"))
+
     def test_on_pixels_and_scenes(self, here, tmp_path):
         flags = ["--limit", "64", "--space", "pixel", "--measure", "4", *SMALL, "--attention", "0"]
         done = here(APP, "train", *flags, "--batch-size", "32", "--no-export", "--out", tmp_path / "run")
@@ -93,7 +100,8 @@ class TestTrain:
         done = here(APP, "measure", "--run", tmp_path / "run", *measured)
         assert done.returncode == 0, done.stderr
         rows = json.loads((tmp_path / "m.json").read_text())
-        assert list(rows) == ["another's scene", "guidance 0", "guidance 2"] and (tmp_path / "m.png").exists()
+        assert list(rows) == ["another's picture", "guidance 0", "guidance 2"]
+        assert (tmp_path / "m.png").exists()
         assert sum(row["of"] for name, row in rows["guidance 2"].items() if "thing" in name) == 6
 
     def test_networks_that_cannot_be_are_refused_at_once(self, here, tmp_path):

@@ -44,9 +44,16 @@ def shares(captions: Sequence[str], pictures: np.ndarray) -> dict[str, tuple[flo
     return {name: (float(np.mean(rows[name])), len(rows[name])) for name in order if name in rows}
 
 
+def drawn(
+    generate: Callable[[list[str], int], np.ndarray], captions: Sequence[str], batch_size: int = 100
+) -> np.ndarray:
+    """What `generate(prompts, seed)` draws of the captions, batch by batch."""
+    starts = range(0, len(captions), batch_size)
+    return np.concatenate([generate(list(captions[s : s + batch_size]), s) for s in starts])
+
+
 def measure(
     generate: Callable[[list[str], int], np.ndarray], captions: Sequence[str], batch_size: int = 100
 ) -> dict[str, tuple[float, int]]:
     """`shares` of what `generate(prompts, seed)` draws, uint8."""
-    made = [generate(list(captions[s : s + batch_size]), s) for s in range(0, len(captions), batch_size)]
-    return shares(captions, np.concatenate(made))
+    return shares(captions, drawn(generate, captions, batch_size))
