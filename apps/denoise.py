@@ -108,10 +108,13 @@ def train(options: Train) -> None:
     from keras_gen import corruptions
     from keras_gen.autoencoders import Denoiser
     from keras_gen.data import Batches
+    from keras_gen.errors import InputError
     from keras_gen.networks import unet
 
     options, run = begin("denoise", options)
     corruption = corruptions.parse(options.noise)
+    if not options.widths:
+        raise InputError("Expected widths of one scale or more. Received: none.")
     splits = read(options)
     keras.utils.set_random_seed(options.seed)
     if options.mixed_precision:
@@ -289,8 +292,9 @@ def measure(options: Measure) -> None:
 
     if any(level <= 0 for level in options.levels) or not options.levels:
         raise InputError(f"Expected positive noise levels. Received: {options.levels}.")
-    if options.n < 0:
-        raise InputError(f"Expected n of 0 or more. Received: {options.n}.")
+    for name in ("n", "seed"):
+        if getattr(options, name) < 0:
+            raise InputError(f"Expected {name} of 0 or more. Received: {getattr(options, name)}.")
     arguments: dict[str, Any] = {"name": options.data}
     if options.data is None:
         if options.run is None:
