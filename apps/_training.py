@@ -260,6 +260,9 @@ def open_run(task: str, options: TrainingOptions, run: "Run | None", data: "Imag
             f"Expected the data that {run.path} was trained on. Received: {data.name} with other "
             "pictures. Bring the old ones back, or start a new run."
         )
+    earlier = run.config["options"]["epochs"]
+    if earlier != options.epochs:
+        run.config.setdefault("earlier_epochs", []).append(earlier)
     run.config["options"]["epochs"] = options.epochs
     run.save_config()
     return run
@@ -349,6 +352,8 @@ def deliver(run: "Run", card: dict, files: Sequence[str]) -> None:
     from keras_gen.export import can_export, export_file
     from keras_gen.training.run import write_atomically
 
+    for earlier in run.config.get("earlier_epochs", []):  # on a cosine this is not one run of all epochs
+        card["command"] += f"   # first with --epochs {earlier}, then resumed"
     write_atomically(run.path / "card.json", json.dumps(card, indent=2).encode())
     wanted = run.config["options"].get("export", True)
     if wanted and can_export():

@@ -139,6 +139,8 @@ class TestGenerate:
         assert done.returncode == 0, done.stderr
         with open(out / "metrics.csv") as file:
             assert len(list(csv.DictReader(file))) == 3
+        made_by = json.loads((out / "card.json").read_text())["command"]
+        assert "--epochs 3 " in made_by and made_by.endswith("first with --epochs 2, then resumed")
         line = refused(here("apps.generate", "--resume", out, "--hidden", 8, "--limit", 5))
         assert "--limit, --hidden" in line
 
