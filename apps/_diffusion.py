@@ -55,7 +55,7 @@ def checked(options: "Options") -> "Options":
     if options.guidance != 1 and not options.classes:
         raise InputError("Expected --guidance with --classes. Received: a model that is told no classes.")
     discrete = options.noise_schedule not in ("edm", "flow")
-    if not discrete and (options.zero_terminal_snr or options.times != 1000):
+    if options.resume is None and not discrete and (options.zero_terminal_snr or options.times != 1000):
         raise InputError(
             "Expected --times and --zero-terminal-snr with a schedule of discrete steps, such as cosine. "
             f"Received: {options.noise_schedule}, which has none."

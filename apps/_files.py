@@ -26,7 +26,7 @@ def sources_of(names: tuple[str, ...]) -> list[Path]:
             found.append(path)
         else:
             raise InputError(f"Expected an existing picture or folder. Received: {path}. Check the path.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def read_given(sources: list[Path], shape: tuple[int, int, int]) -> "tuple[np.ndarray, list[Path]]":

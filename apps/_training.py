@@ -137,6 +137,7 @@ def _check_activation(name: str) -> None:
 
 def _resumed(options: Options, run: "Run") -> Options:
     from keras_gen.errors import InputError
+    from keras_gen.training import Checkpoints
 
     given = [name for name in changed(options) if name not in ("resume", "epochs")]
     if given:
@@ -155,6 +156,9 @@ def _resumed(options: Options, run: "Run") -> Options:
             f"Expected a config.json with the options of a run. Received: {run.path} ({error})."
         ) from None
     epochs = options.epochs if options.epochs is not None else saved.epochs
+    done = Checkpoints(run.path / "checkpoints").epochs()
+    if epochs is not None and epochs < done:
+        raise InputError(f"Expected {done} epochs or more, which {run.path} has seen. Received: {epochs}.")
     return replace(saved, epochs=epochs, resume=options.resume)
 
 
@@ -176,6 +180,9 @@ def class_counts(splits: "Splits") -> "np.ndarray":
             "Expected labels: a folder with a subfolder for each class, or an array y_train. "
             f"Received: {splits.train.name}, without them."
         )
+    least = min(splits.train.labels.min(), splits.test.labels.min())
+    if least < 0:
+        raise InputError(f"Expected labels of 0 or more. Received: {least}, in {splits.train.name}.")
     classes = int(max(splits.train.labels.max(), splits.test.labels.max())) + 1
     counts = np.bincount(splits.train.labels, minlength=classes)
     if counts.min() == 0 or classes < 2:

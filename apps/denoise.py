@@ -135,7 +135,9 @@ def train(options: Train) -> None:
     compile_model(model, options, options.epochs, len(training))
     run = open_run("denoise", options, run, splits.train)
     if start and not (run.path / START).exists():  # wherever it comes from, the run can go on without
-        shutil.copyfile(_file_of(start), run.path / START)
+        part = run.path / "start.part.keras"
+        shutil.copyfile(_file_of(start), part)
+        part.replace(run.path / START)
     plan(
         {
             "data": described(splits, options),

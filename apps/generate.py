@@ -155,7 +155,8 @@ def work(options: Options) -> None:
 
     options, run = begin("generate", options)
     family = _family(options)  # a resumed run says itself what it trains
-    _check(options, family)
+    if run is None:
+        _check(options, family)
     options = family.checked(options)
     splits = read(options)
     made = partial(Batches, seed=options.seed, binarize=options.binarize)

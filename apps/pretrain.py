@@ -91,14 +91,12 @@ def work(options: Options) -> None:
     options = replace(options, epochs=default_epochs(options, len(training)))
     assert options.epochs is not None
     compile_model(model, options, options.epochs, len(training))
+    before = options.epochs if run is None else run.config["options"]["epochs"]
     run = open_run("pretrain", options, run, splits.train)
     counts = _label_counts(each, splits) if options.curve else each
-    seen = run.config.setdefault("pretrain", {"epochs": options.epochs})
-    if seen["epochs"] != options.epochs:  # what was compared, was with what had been learned by then
+    if before != options.epochs:  # what was compared, was with what had been learned by then
         for name in ("results.csv", "model.keras"):
             (run.path / name).unlink(missing_ok=True)
-        seen["epochs"] = options.epochs
-    run.save_config()
     plan(
         {
             "data": described(splits, options),
@@ -296,6 +294,9 @@ def _compare(
     labels = splits.train.labels
     assert labels is not None
     classes = len(class_counts(splits))
+    exported = (CONSISTENT if options.strong != "none" else TUNED, each[0] * classes, 0)
+    if not (run.path / "model.keras").exists():
+        _write_results(run, [r for r in results(run) if (r["method"], r["labels"], r["seed"]) != exported])
     done = {(r["method"], r["labels"], r["seed"]) for r in results(run)}
     encoder = code_encoder(pretext)
     pretrained = encoder.get_weights()
@@ -305,7 +306,6 @@ def _compare(
         FROZEN: lambda data: codes_of(pretext, data.floats()),
     }
     held_out = {method: of(splits.test) for method, of in features.items()}
-    exported = CONSISTENT if options.strong != "none" else TUNED
     for count in counts:
         for seed in range(options.seeds if count in each else 1):
             labelled = splits.train.select(choose(labels, count, seed))
@@ -336,9 +336,9 @@ def _compare(
                     )
                     trainer.model.fit(batches, shuffle=False, verbose=0)
                     error = test_error(trainer.model, splits.test)
-                    if (method, count, seed) == (exported, each[0], 0):
+                    if key == exported:
                         save_model(run, trainer.model)
-                _append(run, dict(zip(FIELDS, (*key, error), strict=True)))
+                _write_results(run, [*results(run), dict(zip(FIELDS, (*key, error), strict=True))])
                 print(
                     f"{count * classes:6} labels  seed {seed}  {method:38} error {100 * error:6.2f} %",
                     flush=True,
@@ -403,13 +403,13 @@ def results(run: "Run") -> list[dict]:
     return [{name: kinds[name](value) for name, value in row.items()} for row in rows]
 
 
-def _append(run: "Run", row: dict) -> None:
+def _write_results(run: "Run", rows: list[dict]) -> None:
     from keras_gen.training.run import write_atomically
 
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows([*results(run), row])
+    writer.writerows(rows)
     write_atomically(run.path / "results.csv", text.getvalue().encode())
 
 

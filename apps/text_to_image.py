@@ -329,7 +329,7 @@ def _told(options: Measure, model: "TextToImage") -> "tuple[list[str], np.ndarra
     data: dict[str, Any] = {"name": "shapes"}
     if options.run is not None:
         data = arguments_of_data(Run.open(options.run, "text_to_image", reading=True))
-    if data["name"] != "shapes" or Path("shapes").exists():
+    if data["name"] != "shapes" or (options.run is not None and Path("shapes").exists()):
         return _captions_of(options, captioned(load(**data)))
     if options.split == "train":
         raise InputError("Expected --split test or novel, of shapes. Received: train.")

@@ -25,7 +25,18 @@ DCGAN = ["--model", "gan", "--filters", "32"]
 FAMILY = {
     "DCGAN, non-saturating": [*DCGAN, "--epochs", "15"],
     "WGAN-GP": ["--model", "wgan-gp", "--filters", "32", "--epochs", "40"],
-    "VAE": ["--model", "vae", "--latent-dim", "32", "--network", "conv", "--epochs", "15"],
+    "VAE": [
+        "--model",
+        "vae",
+        "--latent-dim",
+        "32",
+        "--network",
+        "conv",
+        "--importance-samples",
+        "0",
+        "--epochs",
+        "15",
+    ],
     "DDPM, told the class": [
         *["--model", "ddpm", "--classes", "--unlabelled", "0.2", "--epochs", "8", "--schedule", "cosine"],
         *["--width", "16", "--multipliers", "1", "2", "4"],
@@ -58,7 +69,7 @@ def trained(folder: Path, flags: list[str], data: str, seed: int) -> None:
     if (folder / "config.json").exists():
         called("apps.generate", "--resume", folder)
         return
-    common = ["--batch-size", "64", "--quality-every", "1", "--importance-samples", "0", "--no-export"]
+    common = ["--batch-size", "64", "--quality-every", "1", "--no-export"]
     called("apps.generate", *flags, *common, "--data", data, "--seed", seed, "--out", folder)
 
 

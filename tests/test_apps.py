@@ -141,6 +141,8 @@ class TestGenerate:
             assert len(list(csv.DictReader(file))) == 3
         made_by = json.loads((out / "card.json").read_text())["command"]
         assert "--epochs 3 " in made_by and made_by.endswith("first with --epochs 2, then resumed")
+        assert "3 epochs or more" in refused(here("apps.generate", "--resume", out, "--epochs", 2))
+        assert here("apps.generate", "--resume", out).returncode == 0, "refused without harm"
         line = refused(here("apps.generate", "--resume", out, "--hidden", 8, "--limit", 5))
         assert "--limit, --hidden" in line
 

@@ -320,8 +320,6 @@ def _labels(path: Path, arrays: dict, key: str, label_key: str | None) -> np.nda
             f"{path}[{label_key}]: expected {count} integer labels, one for each of {key}. "
             f"Received: {labels.dtype} of shape {labels.shape}."
         )
-    if labels.size and labels.min() < 0:
-        raise InputError(f"{path}[{label_key}]: expected labels of 0 or more. Received: {labels.min()}.")
     return labels.astype("int32")
 
 

@@ -45,6 +45,10 @@ class Checkpoints:
         """Oldest first."""
         return sorted(self.folder.glob("epoch-*.npz"))
 
+    def epochs(self) -> int:
+        """Behind the newest, 0 if there is none."""
+        return max((int(path.stem.removeprefix("epoch-")) for path in self.paths()), default=0)
+
     def save(self, model: keras.Model, epoch: int) -> None:
         """Write the state of a compiled model after `epoch` epochs."""
         variables = _variables(model)
