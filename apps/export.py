@@ -23,7 +23,7 @@ def work(options: Options) -> None:
 
     from keras_gen import load_model
     from keras_gen.errors import InputError
-    from keras_gen.export import export_file
+    from keras_gen.export import export_file, save_for_use
     from keras_gen.training import Run
 
     run = Run.open(options.run, reading=options.out is not None)
@@ -41,7 +41,7 @@ def work(options: Options) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     export_file(model_file, out, card)
     if options.keras:
-        load_model(model_file).for_use().save(out / "model.keras")
+        save_for_use(load_model(model_file), out / "model.keras")
     print(f"wrote {out}; its README.md shows how to call it")
 
 
