@@ -95,6 +95,7 @@ def keep(given: Iterable[Path], targets: Iterable[Path]) -> None:
 def read_mask(path: Path, pictures: list[Path], shape) -> "np.ndarray":
     """1 where to draw anew, (1, height, width, 1)."""
     import numpy as np
+    from PIL import Image
 
     from keras_gen.data.arrays import fit
     from keras_gen.data.folder import read_picture
@@ -111,6 +112,7 @@ def read_mask(path: Path, pictures: list[Path], shape) -> "np.ndarray":
             raise InputError(
                 f"Expected a mask of the picture's size, {sizes[0]} ({picture}). Received: {sizes[1]}."
             )
-    levels = np.asarray(fit(mask, (shape[1], shape[0])))
-    # whatever is partly to be drawn anew is
+    # whatever is partly to be drawn anew is; averages, as sharper filters ring across the edge
+    white = mask.point(lambda level: 255 * (level > 127))
+    levels = np.asarray(fit(white, (shape[1], shape[0]), Image.Resampling.BOX))
     return (levels > 0).astype("float32").reshape(1, *shape[:2], 1)

@@ -1,5 +1,6 @@
 """The training of apps.text_to_image: first stage, latents, text encoder, then the denoiser with it."""
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,8 @@ class Train(TrainingOptions):
     data: str = "shapes"
     """`shapes`, a folder of pictures with a metadata.jsonl, or the name of a TFDS dataset with texts."""
     by_concept: bool = False
-    """Of a captioned folder: what is held out is shown by no training picture, under whatever name."""
+    """Of a captioned folder: pictures whose first captions have the same words, or whose pixels are the same,
+    are all trained on or all held out."""
     batch_size: int = 64
     """Pictures in a step."""
     space: Literal["latent", "pixel"] = "latent"
@@ -57,7 +59,7 @@ class Train(TrainingOptions):
     autoencoder: str | None = None
     """Folder of a run of this app whose first stage is taken instead of training one."""
     autoencoder_epochs: int | None = None
-    """Default: as many as make about 6,000 steps."""
+    """Of the first stage; default: as many as make about 6,000 steps, 200 at most."""
     autoencoder_width: int = 32
     """Channels of the autoencoder at full resolution."""
     autoencoder_multipliers: tuple[int, ...] = (1, 2, 2)
@@ -71,8 +73,8 @@ class Train(TrainingOptions):
     adversarial: float = 0.0
     """Weight of a discriminator of patches in the first stage, relative to the reconstruction; 0: none."""
     feature_loss: float = 0.0
-    """Weight of the distance in features of the classifier that comes along for the data, or of that named
-    by --features."""
+    """Weight of the distance in features of the classifier named by --features, or of that which comes along
+    for the data (digits, mnist, fashion_mnist)."""
     features: str | None = None
     """A run of apps.classify, a .keras file, or one that comes along, such as classifier_mnist."""
 
@@ -478,7 +480,7 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
         ],
     }
     deliver(run, card, files)
-    print(f'next: python -m apps.text_to_image "{prompts[0]}" --run {run.path}')
+    print(f"next: python -m apps.text_to_image {shlex.quote(prompts[0])} --run {shlex.quote(str(run.path))}")
 
 
 def _reconstruction(model: "TextToImage", splits: "Splits", n: int = 500) -> dict[str, str]:

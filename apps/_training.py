@@ -37,7 +37,7 @@ class TrainingOptions:
     data: str = "digits"
     """`digits`, a folder of pictures, an .npz file, or a TFDS name such as `mnist`."""
     image_size: int | None = None
-    """Pixels a side; default: as the data are, 64 for mixed sizes."""
+    """Pixels a side; default: as the data are, 64 of folders and of mixed sizes."""
     limit: int | None = None
     """Use at most so many pictures of each split."""
     validation: int | None = None

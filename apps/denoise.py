@@ -82,7 +82,7 @@ class Measure:
     """Whose held-out pictures: `digits`, a folder, an .npz file or a TFDS name; default: those of the
     run."""
     image_size: int | None = None
-    """Pixels a side; default: as the data are, 64 for mixed sizes."""
+    """Pixels a side; default: as the data are, 64 of folders and of mixed sizes."""
     levels: tuple[float, ...] = LEVELS
     """Standard deviations of the Gaussian noise, of 255."""
     n: int = 100

@@ -25,7 +25,8 @@ class Options:
     """How far back to noise a picture is taken: 0 gives it back, 1 forgets it; default: 0.6, or 1 with
     --mask."""
     mask: str | None = None
-    """A picture of the same size, white where to draw anew; all else stays as it is, to the last bit."""
+    """A picture of the same size, white where to draw anew; all else stays as it is at the model's size, to
+    the last bit."""
     towards: str | None = None
     """Another picture: a strip of --n pictures on the way to it, through the noise that makes both."""
     n: int = 1

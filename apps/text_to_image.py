@@ -51,9 +51,11 @@ class Draw:
     init: str | None = None
     """A picture to start from."""
     strength: float | None = None
-    """With --init: how much of the way from noise is gone, 0: none, 1: all; default: .6, with --mask 1."""
+    """With --init: how far back to noise it is taken: 0 gives it back, 1 forgets it; default: .6, with
+    --mask 1."""
     mask: str | None = None
-    """With --init: a picture of the same size, bright where to draw anew; the rest stays as it is."""
+    """With --init: a picture of the same size, white where to draw anew; the rest stays as it is, at the
+    model's size."""
     strip: bool = False
     """Write the way from noise to picture too, as NAME-strip.png."""
     scale: int | None = None
@@ -73,8 +75,8 @@ class Measure:
     n: int = 1000
     """Prompts, one for each of so many scenes."""
     split: Literal["test", "novel", "train"] = "test"
-    """shapes: test scenes are like those of training, novel ones of combinations never seen there; of other
-    data: what was held out, or what was trained on."""
+    """Of shapes: test, scenes like those of training, or novel, of combinations never seen there; of other
+    data: test, what was held out, or train, what was trained on."""
     guidance: tuple[float, ...] = ()
     """Scales, a row each; default: the model's."""
     steps: int | None = None
@@ -82,7 +84,7 @@ class Measure:
     first: int = 0
     """The first scene, or picture: others than those that guidance was chosen with."""
     out: str | None = None
-    """File for the table, as JSON; and beside it, with several scales, the curve as PNG."""
+    """File for the table, .json; and beside it, with several scales, the curve as PNG."""
 
 
 Options = (
@@ -385,11 +387,13 @@ def measure(options: Measure) -> None:
     from keras_gen.shapes import faithfulness
     from keras_gen.training.run import write_atomically
 
-    if options.n < 1 or options.first < 0:
-        raise InputError(f"Expected n of 1 or more, from 0 or more. Received: {options.n}, {options.first}.")
+    if options.n < 2 or options.first < 0:
+        raise InputError(f"Expected n of 2 or more, from 0 or more. Received: {options.n}, {options.first}.")
     out = None if options.out is None else Path(options.out).expanduser()
     if out is not None and (out.suffix.lower() != ".json" or out.is_dir()):
         raise InputError(f"Expected a .json file as --out. Received: {out}.")
+    if options.run is None and options.split == "train":
+        raise InputError("Expected --split test or novel, of shapes. Received: train.")
     model = _model(options.run)
     prompts, pictures, shares = _told(options, model)
     rows: dict[str, dict] = {}
@@ -428,5 +432,5 @@ def measure(options: Measure) -> None:
 
 if __name__ == "__main__":
     # a run goes on as in every app: with --resume alone
-    resumed = sys.argv[1:2] == ["--resume"]
+    resumed = any(argument.split("=")[0] == "--resume" for argument in sys.argv[1:])
     main(Options, work, __doc__, default="train" if resumed else "draw", commands=COMMANDS)

@@ -119,6 +119,8 @@ def test_the_same_picture_is_one_concept(tmp_path):
 def test_concepts_need_captions(tmp_path):
     with pytest.raises(InputError, match="metadata.jsonl, to hold out by concept. Received: digits"):
         load("digits", by_concept=True)
+    with pytest.raises(InputError, match="Received: both"):
+        load(str(folder_of(tmp_path / "f", rows())), by_concept=True, validation=1)
     with pytest.raises(InputError, match="2 concepts or more"):
         load(folder_of(tmp_path, [row | {"text": "a cat"} for row in rows()]), by_concept=True)
 

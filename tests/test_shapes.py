@@ -179,6 +179,22 @@ class TestDataset:
         assert is_novel(Scene(above, "grey")), "said from the other side"
         assert not is_novel(Scene((above[0], dataclasses.replace(above[1], y=0.95)), "grey"))
 
+    def test_captions_of_training_never_ask_for_what_is_novel(self):
+        def asks(text):
+            found = parse(text)
+            pairs = {(thing.colour, thing.shape) for thing in found.things}
+            said = (found.things[0].shape, found.relation, found.things[:2][-1].shape)
+            novel = {("red", "ring"), ("blue", "triangle"), ("green", "cross"), ("yellow", "circle")}
+            return bool(pairs & novel) or said in {
+                ("circle", "above", "square"),
+                ("square", "below", "circle"),
+                ("cross", "left of", "triangle"),
+                ("triangle", "right of", "cross"),
+            }
+
+        assert all(asks(text) for text in prompts(300, "novel"))
+        assert not any(asks(text) for made in examples(300, "train") for text in made.captions)
+
     def test_all_words_are_seen_in_training(self):
         def vocabulary(split, n):
             return {w for made in examples(n, split) for text in made.captions for w in words_of(text)}

@@ -54,6 +54,7 @@ class TestTrain:
 
         for name, gone in (
             ("denoiser", ["model.keras"]),
+            ("between", ["model.keras", "checkpoints"]),
             ("text", ["model.keras", "checkpoints", "text"]),
             ("stage", ["model.keras", "latents.npz", "autoencoder.keras"]),
         ):
@@ -142,6 +143,11 @@ class TestDraw:
         flags = ["--prompts-file", tmp_path / "prompts.txt", "--n", "2", "--out", folder]
         done = here(APP, *flags, "--run", trained, "--guidance", "1.5", "--negative", "blue")
         assert done.returncode == 0, done.stderr
+        made = [np.asarray(Image.open(folder / f"a-red-square-{i}.png")) for i in (1, 2)]
+        assert not np.array_equal(*made), "versions differ"
+        for more in (["--negative", "blue"], ["--guidance", "1.5"]):  # each alone makes other pictures
+            here(APP, "a red square", "--run", trained, *more, "-o", tmp_path / "other.png")
+            assert not np.array_equal(np.asarray(Image.open(tmp_path / "other.png")), made[0])
         names = sorted(p.name for p in folder.iterdir())
         assert names == [*(f"a-red-square-{i}.png" for i in (1, 2, 3, 4)), "a-red-square-sheet.png"]
         done = here(APP, "all blue", "a red square", "--run", trained, "--out", tmp_path / "sheet.png")
@@ -168,6 +174,12 @@ class TestDraw:
         assert "16x16" in message and "8x8" in message
         message = refused(here(APP, "all blue", *flags, "-o", tmp_path / "given.png"))
         assert "over the given pictures" in message
+        # enlarged, as apps write small pictures, it is still the same
+        Image.fromarray(given).resize((128, 128), 0).save(tmp_path / "large.png")
+        flags = ["--init", tmp_path / "large.png", "--run", trained, "--scale", "1", "--strength", "0"]
+        done = here(APP, "all blue", *flags, "-o", tmp_path / "small.png")
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "small.png")), given)
 
     def test_words(self, trained, here, tmp_path):
         out = ["--run", trained, "--out", tmp_path / "a.png"]

@@ -115,8 +115,19 @@ def resizing(before: tuple[int, ...], after: tuple[int, ...]) -> str:
     return ", ".join(filter(None, (size, colour))) or "none"
 
 
-def fit(picture: Image.Image, size: int | tuple[int, int]) -> Image.Image:
-    """The central part of a picture at `size`: pixels a side, or (width, height)."""
-    return ImageOps.fit(
-        picture, (size, size) if isinstance(size, int) else size, method=Image.Resampling.LANCZOS
-    )
+def fit(
+    picture: Image.Image,
+    size: int | tuple[int, int],
+    filter: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """The central part of a picture at `size`: pixels a side, or (width, height).
+
+    A picture that was enlarged by repeating its pixels, as apps draw small ones, becomes what it was.
+    """
+    width, height = (size, size) if isinstance(size, int) else size
+    factor = picture.width // width
+    if factor > 1 and picture.size == (factor * width, factor * height):
+        small = picture.resize((width, height), Image.Resampling.NEAREST)
+        if small.resize(picture.size, Image.Resampling.NEAREST).tobytes() == picture.tobytes():
+            return small
+    return ImageOps.fit(picture, (width, height), method=filter)

@@ -114,7 +114,7 @@ def load(
             scenes drawn at 32x32, see `keras_gen.shapes`), a folder of pictures, perhaps with a
             `metadata.jsonl`, an .npz or .npy file, the folder of a prepared TFDS dataset, or a TFDS name.
         image_size: Pixels a side; pictures are cut to their central square. Default: as they are,
-            or 64 where they differ in size.
+            or 64 of a folder and where they differ in size.
         limit: At most so many pictures in each split.
         seed: Of the choice of held-out and limited pictures, where the source leaves one.
         validation: Instead of the test split, hold out the last so many training pictures.
@@ -131,6 +131,10 @@ def load(
     if by_concept and not (path / captions_of.NAME).is_file():
         raise InputError(
             f"Expected a folder with a {captions_of.NAME}, to hold out by concept. Received: {name}."
+        )
+    if by_concept and validation is not None:
+        raise InputError(
+            "Expected the held-out concepts or the last training pictures to be held out. Received: both."
         )
     if name == "digits" and not path.exists():
         splits = _digits()

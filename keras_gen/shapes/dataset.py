@@ -3,12 +3,12 @@
 import bisect
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gen.shapes.captions import relation_of, wording
+from keras_gen.shapes.captions import Meaning, Named, relation_of, wording
 from keras_gen.shapes.scene import COLOURS, GROUNDS, INVERSE, SHAPES, SIDE, SIZES, Scene, Thing, draw
 
 NOVEL_PAIRS = frozenset({("red", "ring"), ("blue", "triangle"), ("green", "cross"), ("yellow", "circle")})
@@ -35,15 +35,21 @@ class Example:
 
 def is_novel(scene: Scene) -> bool:
     """Whether a scene has a combination that training never shows."""
-    if any((thing.colour, thing.shape) in NOVEL_PAIRS for thing in scene.things):
-        return True
-    for i, first in enumerate(scene.things):
-        for second in scene.things[i + 1 :]:
-            relation = relation_of(first, second)
-            here = (first.shape, relation, second.shape)
-            if here in NOVEL_RELATIONS or (here[2], INVERSE[relation], here[0]) in NOVEL_RELATIONS:
-                return True
-    return False
+    pairs = itertools.combinations(scene.things, 2)
+    return _held_out(scene.things, [(a.shape, relation_of(a, b), b.shape) for a, b in pairs])
+
+
+def asks_for_novel(meaning: Meaning) -> bool:
+    """Whether a caption names a combination that training never shows: that of a novel scene may not."""
+    said = []
+    if meaning.relation is not None:
+        said = [(meaning.things[0].shape, meaning.relation, meaning.things[1].shape)]
+    return _held_out(meaning.things, said)
+
+
+def _held_out(things: Iterable[Thing | Named], relations: Iterable[tuple[str, str, str]]) -> bool:
+    said = {there for a, how, b in relations for there in ((a, how, b), (b, INVERSE[how], a))}
+    return bool(said & NOVEL_RELATIONS) or any((t.colour, t.shape) in NOVEL_PAIRS for t in things)
 
 
 def scene_by_chance(rng: np.random.Generator, count: int | None = None) -> Scene:

@@ -1,18 +1,24 @@
 """How often drawn scenes are what their captions ask for."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from keras_gen.shapes.captions import Verdict, check, parse
-from keras_gen.shapes.dataset import example
+from keras_gen.shapes.dataset import asks_for_novel, example
 from keras_gen.shapes.reader import read
 from keras_gen.shapes.scene import SIDE
 
 
 def scenes(n: int, split: str = "test", first: int = 0, side: int = SIDE) -> tuple[list[str], np.ndarray]:
-    """A caption each of n scenes of a split, from scene `first` on, and their pictures, uint8."""
-    found = [example(0, split, first + i, side, captions=1) for i in range(n)]
+    """A caption each of n scenes of a split, from scene `first` on, and their pictures, uint8.
+
+    Of the split `novel` those whose caption says what is novel.
+    """
+    every = (example(0, split, i, side, captions=1) for i in itertools.count(first))
+    asked = (one for one in every if split != "novel" or asks_for_novel(parse(one.captions[0])))
+    found = list(itertools.islice(asked, n))
     return [one.captions[0] for one in found], np.stack([one.picture for one in found])
 
 
