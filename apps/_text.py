@@ -526,7 +526,9 @@ def coded(model: "TextToImage", images: "np.ndarray", batch: int = 100) -> "np.n
 
 
 def _shares(what: str, found: dict[str, tuple[float, int]]) -> dict[str, str]:
-    return {f"{what} {name} right": f"{100 * share:.1f} % of {of}" for name, (share, of) in found.items()}
+    return {
+        f"{what} {name} right": f"{100 * share:.1f} % of {of}" for name, (share, of) in found.items() if of
+    }
 
 
 def _faithful(model: "TextToImage", n: int) -> dict[str, str]:

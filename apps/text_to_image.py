@@ -402,8 +402,10 @@ def measure(options: Measure) -> None:
         if not rows:
             print(f"{len(prompts):,} prompts, {options.split}; percent right (of how many)")
             print(f"{'':<18}" + "".join(f"{name:>18}" for name in found))
-        rows[title] = {name: {"share": share, "of": count} for name, (share, count) in found.items()}
-        cells = [f"{100 * share:.1f} ({count:,})" for share, count in found.values()]
+        rows[title] = {
+            name: {"share": share if of else None, "of": of} for name, (share, of) in found.items()
+        }
+        cells = [f"{100 * share:.1f} ({of:,})" if of else "-" for share, of in found.values()]
         print(f"{title:<18}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
     # what chance gets right, and what the first stage leaves
@@ -425,7 +427,8 @@ def measure(options: Measure) -> None:
         print(f"wrote {path}")
         if len(scales) > 1:
             drawn = [rows[f"guidance {scale:g}"] for scale in scales]
-            curves = {name: [100 * found[name]["share"] for found in drawn] for name in drawn[0]}
+            always = [name for name in drawn[0] if all(found[name]["of"] for found in drawn)]
+            curves = {name: [100 * found[name]["share"] for found in drawn] for name in always}
             plots.lines(scales, curves, path.with_suffix(".png"), "guidance", "% right")
             print(f"wrote {path.with_suffix('.png')}")
 

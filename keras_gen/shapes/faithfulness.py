@@ -1,6 +1,7 @@
 """How often drawn scenes are what their captions ask for."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -36,7 +37,8 @@ def shares(captions: Sequence[str], pictures: np.ndarray) -> dict[str, tuple[flo
     """Shares of the pictures (n, side, side, 3) uint8 that are what their captions say, and of how many.
 
     `1 thing` to `3 things`: all of them there in shape and colour, and no other; `relation`, `sizes`,
-    `ground`: right where the caption says them, the things included.
+    `ground`: right where the caption says them, the things included; `relation if there`: right in those
+    of these pictures whose things are (nan of 0, where none are).
     """
     counts = [len(parse(text).things) for text in captions]
     rows: dict[str, list[bool]] = {}
@@ -46,8 +48,14 @@ def shares(captions: Sequence[str], pictures: np.ndarray) -> dict[str, tuple[flo
             said = getattr(verdict, name)
             if said is not None:
                 rows.setdefault(name, []).append(said)
-    order = ("1 thing", "2 things", "3 things", "relation", "sizes", "ground")
-    return {name: (float(np.mean(rows[name])), len(rows[name])) for name in order if name in rows}
+        if verdict.relation is not None:
+            rows.setdefault("relation if there", []).extend([verdict.relation] * verdict.things)
+    order = ("1 thing", "2 things", "3 things", "relation", "relation if there", "sizes", "ground")
+    return {
+        name: (float(np.mean(rows[name])) if rows[name] else math.nan, len(rows[name]))
+        for name in order
+        if name in rows
+    }
 
 
 def drawn(
