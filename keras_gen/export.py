@@ -49,10 +49,29 @@ def export(model: keras.Model, path: str | Path, card: dict) -> None:
     # the gradients that are written out by hand make a third of a U-Net's graph, and serve nobody who serves
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(str(part), options=options, verbose=False)
+    _forget_gradients(part)
     (part / "card.json").write_text(json.dumps(_complete(card, model, part), indent=2) + "\n")
     (part / "README.md").write_text(_readme(json.loads((part / "card.json").read_text())))
     shutil.rmtree(path, ignore_errors=True)
     os.replace(part, path)
+
+
+def _forget_gradients(folder: Path) -> None:
+    """Take out the names of gradients that were left out, of which TensorFlow would warn whoever loads it.
+
+    Gradients through the SavedModel are then those that TensorFlow derives itself.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = folder / "saved_model.pb"
+    content = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in (meta.graph_def for meta in content.meta_graphs):
+        for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+            for node in nodes:
+                if "_gradient_op_type" in node.attr:
+                    del node.attr["_gradient_op_type"]
+    file.write_bytes(content.SerializeToString(deterministic=True))
+    (folder / "fingerprint.pb").unlink(missing_ok=True)  # of the graph before
 
 
 def save_for_use(model: keras.Model, path: Path) -> None:

@@ -482,6 +482,7 @@ class TestPipeline:
         served = serve(tmp_path / "savedmodel", inputs, tmp_path)
         expected = to_numpy(model.autoencoder.encode(levels / 127.5 - 1))
         np.testing.assert_allclose(served["encode"], expected, atol=1e-4)
+        assert b"_gradient_op_type" not in (tmp_path / "savedmodel" / "saved_model.pb").read_bytes()
         made = served["generate"]
         assert made.dtype == np.uint8
         ours, plain = (

@@ -9,6 +9,8 @@ from PIL import Image
 
 from keras_gen import load_model
 from keras_gen.export import can_export
+from keras_gen.shapes import check, parse, read
+from keras_gen.shipped import shipped
 
 APP = "apps.text_to_image"
 SMALL = [
@@ -199,3 +201,20 @@ class TestDraw:
         assert ".png" in refused(here(APP, "blue", "--run", trained, "--out", tmp_path / "a.jpg"))
         assert "file of text" in refused(here(APP, "--prompts-file", tmp_path, "--run", trained))
         assert "folder of a run" in refused(here(APP, "blue", "--run", tmp_path / "nowhere"))
+
+
+@pytest.mark.once
+class TestShipped:
+    def test_draws_what_it_is_asked_for(self, here, tmp_path):
+        prompts = ["a small red circle left of a large blue square", "a large cyan ring"]
+        done = here(APP, *prompts, "--scale", "1", "-o", tmp_path)
+        assert done.returncode == 0, done.stderr
+        for i, prompt in enumerate(prompts, 1):
+            (file,) = tmp_path.glob(f"*-{i}.png")
+            picture = np.asarray(Image.open(file))
+            verdict = check(parse(prompt), read(picture))
+            assert verdict.things and verdict.relation in (True, None)
+
+    def test_is_small_enough_to_come_along(self):
+        folders = [shipped(name).parent for name in ("text_to_image_shapes", "generate_mnist")]
+        assert sum(file.stat().st_size for folder in folders for file in folder.rglob("*")) < 40e6
