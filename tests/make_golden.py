@@ -177,7 +177,7 @@ def diffusion_family() -> dict:
     }
 
 
-DRAWN = {"ddpm": ("ddpm", "unipc"), "flow": ("heun",), "edm": ("ddim", "dpm-solver++")}
+DRAWN = {"ddpm": (Ancestral("large"), "unipc"), "flow": ("heun",), "edm": ("ddim", "dpm-solver++")}
 
 
 def diffusion_results(name: str) -> dict:
@@ -193,7 +193,7 @@ def diffusion_results(name: str) -> dict:
     found = {}
     for sampler in DRAWN[name]:
         made = model.sample(3, seed=1, steps=5, guidance=2.0, sampler=sampler)
-        found[f"sample {sampler}"] = to_numpy(made).ravel()
+        found[f"sample {sampler if isinstance(sampler, str) else sampler.variance}"] = to_numpy(made).ravel()
     if name == "ddpm":
         learned = model.sample(3, seed=1, steps=5, sampler=Ancestral("learned"))
         found["sample learned"] = to_numpy(learned).ravel()
