@@ -320,16 +320,13 @@ def _check_flow(source: Source, splits: "Splits") -> None:
     import numpy as np
 
     from keras_gen.diffusion import Diffusion
+    from keras_gen.diffusion.likelihood import check_density
     from keras_gen.errors import InputError
 
     if not isinstance(source.model, Diffusion):
         received = "no model" if source.model is None else f"a {type(source.model).__name__}"
         raise InputError(f"Expected a diffusion model, for --flow-steps. Received: {received}.")
-    if getattr(source.model.schedule, "zero_terminal_snr", False):
-        raise InputError(
-            "Expected a schedule that leaves something of the picture, for --flow-steps. Received: "
-            "zero_terminal_snr."
-        )
+    check_density(source.model)
     if splits.test.images.dtype != np.uint8:
         raise InputError(
             "Expected pictures of grey levels, uint8, for --flow-steps. Received: "

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +14,6 @@ from apps._text import Train, coded, train
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import numpy as np
 
-    from keras_gen.data import Splits
     from keras_gen.latent import TextToImage
 
 SHIPPED = "text_to_image_shapes"
@@ -319,22 +317,22 @@ def _enlarged(picture, scale: int):
 # --- measure -----------------------------------------------------------------------------------
 
 
-def _told(options: Measure, model: "TextToImage") -> "tuple[list[str], np.ndarray, Callable]":
-    """Prompts, the pictures that they are of, and what is right of others, by both."""
+def _data_of(run: str | None) -> dict[str, Any] | None:
+    """Arguments of `load` for a run's captioned data; None for `shapes`, whose pictures can be read."""
     from apps._sources import arguments_of_data
-    from apps._text import captioned
-    from keras_gen.data import load
-    from keras_gen.errors import InputError
-    from keras_gen.shapes import faithfulness
     from keras_gen.training import Run
 
-    data: dict[str, Any] = {"name": "shapes"}
-    if options.run is not None:
-        data = arguments_of_data(Run.open(options.run, "text_to_image", reading=True))
-    if data["name"] != "shapes" or (options.run is not None and Path("shapes").exists()):
-        return _captions_of(options, captioned(load(**data)))
-    if options.split == "train":
-        raise InputError("Expected --split test or novel, of shapes. Received: train.")
+    if run is None:
+        return None
+    data = arguments_of_data(Run.open(run, "text_to_image", reading=True))
+    return None if data["name"] == "shapes" and not Path("shapes").exists() else data
+
+
+def _of_scenes(options: Measure, model: "TextToImage") -> "tuple[list[str], np.ndarray, Callable]":
+    """Prompts, the pictures that they are of, and what is right of others, by both."""
+    from keras_gen.errors import InputError
+    from keras_gen.shapes import faithfulness
+
     height, width = model.data_shape[:2]
     if height != width:
         raise InputError(f"Expected a model of square pictures. Received: one of {height}x{width}.")
@@ -343,35 +341,26 @@ def _told(options: Measure, model: "TextToImage") -> "tuple[list[str], np.ndarra
     return prompts, pictures, faithfulness.shares
 
 
-def _captions_of(options: Measure, splits: "Splits") -> "tuple[list[str], np.ndarray, Callable]":
+def _of_captions(options: Measure, data: dict[str, Any]) -> "tuple[list[str], np.ndarray, Callable]":
     """The same of data in whose pictures nobody can read what they show."""
+    from apps._text import captioned
+    from keras_gen.data import load
     from keras_gen.errors import InputError
+    from keras_gen.metrics import retrieved
 
-    if options.split == "novel":
-        raise InputError("Expected --split test or train, of data other than shapes. Received: novel.")
+    splits = captioned(load(**data))
     part = splits.test if options.split == "test" else splits.train
     part = part.select(slice(options.first, options.first + options.n))
     if len(part) < 2:
         raise InputError(f"Expected 2 pictures or more to tell apart. Received: {len(part)}.")
     assert part.captions is not None
     pictures = part.levels()
-    return [said[0] for said in part.captions], pictures, partial(_resembling, pictures)
 
+    def resembling(prompts, made):
+        found = retrieved(made, pictures)
+        return {f"own in nearest {k}": (share, len(pictures)) for k, share in found.items()}
 
-RANKS = (1, 5, 20)
-
-
-def _resembling(own: "np.ndarray", prompts: "list[str]", made: "np.ndarray") -> dict[str, tuple[float, int]]:
-    """Shares of the pictures `made` whose own is among the k nearest, in pixels, of all `own`."""
-    import numpy as np
-
-    from keras_gen.metrics import nearest
-
-    ranks = [k for k in RANKS if k <= len(own)]
-    rows = [pictures.reshape(len(pictures), -1).astype("float32") for pictures in (made, own)]
-    _, found = nearest(rows[0], rows[1], ranks[-1])
-    hits = found == np.arange(len(own))[:, None]
-    return {f"own in nearest {k}": (float(hits[:, :k].any(axis=1).mean()), len(own)) for k in ranks}
+    return [said[0] for said in part.captions], pictures, resembling
 
 
 def measure(options: Measure) -> None:
@@ -392,10 +381,13 @@ def measure(options: Measure) -> None:
     out = None if options.out is None else Path(options.out).expanduser()
     if out is not None and (out.suffix.lower() != ".json" or out.is_dir()):
         raise InputError(f"Expected a .json file as --out. Received: {out}.")
-    if options.run is None and options.split == "train":
-        raise InputError("Expected --split test or novel, of shapes. Received: train.")
+    data = _data_of(options.run)
+    known = ("test", "novel") if data is None else ("test", "train")
+    if options.split not in known:
+        raise InputError(f"Expected --split {' or '.join(known)} of such data. Received: {options.split}.")
     model = _model(options.run)
-    prompts, pictures, shares = _told(options, model)
+    told = _of_scenes(options, model) if data is None else _of_captions(options, data)
+    prompts, pictures, shares = told
     rows: dict[str, dict] = {}
 
     def row(title: str, found: dict[str, tuple[float, int]]) -> None:

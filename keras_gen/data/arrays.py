@@ -118,7 +118,7 @@ def resizing(before: tuple[int, ...], after: tuple[int, ...]) -> str:
 def fit(
     picture: Image.Image,
     size: int | tuple[int, int],
-    filter: Image.Resampling = Image.Resampling.LANCZOS,
+    resampling: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> Image.Image:
     """The central part of a picture at `size`: pixels a side, or (width, height).
 
@@ -130,4 +130,4 @@ def fit(
         small = picture.resize((width, height), Image.Resampling.NEAREST)
         if small.resize(picture.size, Image.Resampling.NEAREST).tobytes() == picture.tobytes():
             return small
-    return ImageOps.fit(picture, (width, height), method=filter)
+    return ImageOps.fit(picture, (width, height), method=resampling)

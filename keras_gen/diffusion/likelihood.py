@@ -179,6 +179,15 @@ def _bound_at(model: "Diffusion", t, seed, images, *tensors, names):
     return ops.sum(costs, axis=(1, 2, 3))
 
 
+def check_density(model: "Diffusion") -> None:
+    """Raise InputError for a model that `log_density` cannot tell a density of."""
+    if getattr(model.schedule, "zero_terminal_snr", False):
+        raise InputError(
+            "Expected a schedule that leaves something of the picture, for densities. "
+            "Received: zero_terminal_snr."
+        )
+
+
 def log_density(model: "Diffusion", images, labels=None, steps: int = 100, seed: int = 0) -> np.ndarray:
     """log density (n,) in nats of pictures (n, height, width, c) under the probability flow.
 
@@ -193,11 +202,7 @@ def log_density(model: "Diffusion", images, labels=None, steps: int = 100, seed:
     Raises:
         InputError: The schedule leaves no picture at its end, so that nothing leads back to one.
     """
-    if getattr(model.schedule, "zero_terminal_snr", False):
-        raise InputError(
-            "Expected a schedule that leaves something of the picture, for densities. "
-            "Received: zero_terminal_snr."
-        )
+    check_density(model)
     images = ops.cast(images, "float32")
     given = model._beside(images, labels)
     return to_numpy(_log_density(model, steps, seed, images, *given.values(), names=tuple(given)))

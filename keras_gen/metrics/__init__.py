@@ -25,6 +25,7 @@ from keras_gen.metrics.neighbours import (
     memorisation,
     nearest,
     precision_recall_density_coverage,
+    retrieved,
 )
 from keras_gen.metrics.pictures import psnr, ssim
 from keras_gen.metrics.streaming import PSNR, SSIM, FrechetDistance, KernelDistance
@@ -60,6 +61,7 @@ __all__ = [
     "nearest",
     "precision_recall_density_coverage",
     "psnr",
+    "retrieved",
     "ssim",
     "title",
 ]

@@ -1,5 +1,6 @@
 """What the distances to nearest neighbours tell: fidelity, variety, copies."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,23 @@ def nearest(queries: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray,
     from sklearn.neighbors import NearestNeighbors
 
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(among).kneighbors(queries)
+
+
+RANKS = (1, 5, 20)
+
+
+def retrieved(made: np.ndarray, own: np.ndarray, ranks: Sequence[int] = RANKS) -> dict[int, float]:
+    """Shares of pictures whose own is among the k nearest in pixels of all `own`, for every k that there is.
+
+    Args:
+        made: Pictures (n, height, width, c).
+        own: For each of them the one that it is to resemble, in the same order.
+    """
+    ranks = [k for k in ranks if k <= len(own)]
+    vectors = [pictures.reshape(len(pictures), -1).astype("float32") for pictures in (made, own)]
+    _, found = nearest(vectors[0], vectors[1], ranks[-1])
+    hits = found == np.arange(len(own))[:, None]
+    return {k: float(hits[:, :k].any(axis=1).mean()) for k in ranks}
 
 
 def mean_distance(vectors: np.ndarray, most: int = 2000) -> float:
