@@ -1,11 +1,16 @@
 """Calls of an app: as people make them, in a process; and in this one, where the process tests nothing."""
 
 import gc
+import io
+import logging
 import os
 import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,19 +26,22 @@ def run(*arguments, cwd=ROOT, env=None) -> subprocess.CompletedProcess:
     )
 
 
-def run_here(monkeypatch, capfd, caplog, module: str, *arguments) -> subprocess.CompletedProcess:
-    """The same in this process: the start of a backend is most of what a call costs. See `here`."""
-    monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
-    caplog.clear()
-    capfd.readouterr()
+def run_here(module: str, *arguments) -> subprocess.CompletedProcess:
+    """The same in this process: the start of a backend is most of what a call costs."""
+    out, err = io.StringIO(), io.StringIO()
+    warnings = logging.StreamHandler(err)
     code = 0
-    try:
-        runpy.run_module(module, run_name="__main__")
-    except SystemExit as stop:
-        code = stop.code
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", [module, *map(str, arguments)])
+        logging.getLogger().addHandler(warnings)
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            logging.getLogger().removeHandler(warnings)
     gc.collect()  # a run's lock goes with the run
-    out, err = capfd.readouterr()
-    return subprocess.CompletedProcess(sys.argv, code, out, err + caplog.text)
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 def refused(done) -> str:

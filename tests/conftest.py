@@ -1,4 +1,4 @@
-import functools
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,15 +22,21 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="runs on TensorFlow: see `once` in pyproject.toml"))
 
 
+def pytest_collection_finish():
+    """What the modules hold stays; `run_here` need not look through it again at its end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def here():
+    """`here("apps.task", *arguments)`: a call in this process, with its exit code and output."""
+    return run_here
+
+
 @pytest.fixture(autouse=True)
 def fresh_seed():
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture
-def here(monkeypatch, capfd, caplog):
-    """`here("apps.task", *arguments)`: a call in this process, with its exit code and output."""
-    return functools.partial(run_here, monkeypatch, capfd, caplog)
 
 
 @pytest.fixture(scope="session")

@@ -70,11 +70,11 @@ def _check_training(model, batch, steps: int) -> None:
         new = to_numpy(variable.value)
         assert np.isfinite(new).all(), variable.path
         assert not np.array_equal(new, old), f"{variable.path} was not trained"
-    evaluated = model.evaluate(batch, verbose=0, return_dict=True)
+    evaluated = model.evaluate(batch, batch_size=len(batch[model.data_key]), verbose=0, return_dict=True)
     assert set(evaluated) == logged
     assert all(np.isfinite(value) for value in evaluated.values()), evaluated
     bound = next(iter(evaluated))
-    again = model.evaluate(batch, verbose=0, return_dict=True)
+    again = model.evaluate(batch, batch_size=len(batch[model.data_key]), verbose=0, return_dict=True)
     assert abs(again[bound] - evaluated[bound]) < 0.2 * abs(evaluated[bound]) + 0.3
 
 
@@ -118,7 +118,7 @@ def _check_bfloat16(make, batch) -> None:
     try:
         model = make()
         model.compile("adam")
-        losses = model.fit(batch, verbose=0).history
+        losses = model.fit(batch, batch_size=len(batch[model.data_key]), verbose=0).history
     except RuntimeError as error:
         # PyTorch, on processors without bfloat16, cannot differentiate a convolution of one filter
         if "slow_conv2d: grad_weight must be contiguous" in str(error):

@@ -256,6 +256,7 @@ class TestGAN:
         np.testing.assert_array_equal(np.concatenate(parts), images)
         assert [part for part in seen if isinstance(part, int)] == [8, 8, 8, 8]
 
+    @pytest.mark.once
     def test_moving_average(self, digits):
         """In closed form, and the samples are its own."""
         model = gan(ema=0.5)
@@ -350,6 +351,7 @@ class Place(layers.Layer):
         return 0.0 * z + self.place
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("penalty", "converges"), [(None, False), (R1(1.0), True)], ids=["plain", "r1"])
 def test_dirac_gan(penalty, converges):
     """Mescheder et al. 2018, figure 1: real data at 0; R1 brings the generator there, alone it circles."""
@@ -367,6 +369,7 @@ def test_dirac_gan(penalty, converges):
 
 
 class TestNetworks:
+    @pytest.mark.once
     @pytest.mark.parametrize("side", [8, 12, 28, 32, 64])
     def test_sizes(self, side):
         """Halved down to 4 pixels or a little more, and back to the same size."""
@@ -390,6 +393,7 @@ class TestNetworks:
                 assert layer.kernel_size == (4, 4) and layer.strides == (2, 2)
                 assert to_numpy(layer.kernel.value).std() == pytest.approx(0.02, rel=0.3)
 
+    @pytest.mark.once
     @pytest.mark.parametrize(("side", "smallest"), [(8, 4), (12, 6), (28, 7), (32, 8), (64, 8)])
     def test_residual_sizes(self, side, smallest):
         shape = (side, side, 3)
@@ -399,6 +403,7 @@ class TestNetworks:
         last = [layer.output.shape for layer in discriminator.layers if len(layer.output.shape) == 4][-1]
         assert last == (None, smallest, smallest, 2)
 
+    @pytest.mark.once
     def test_the_residual_pair_is_the_paper_s(self):
         """Parameters counted from table 4, at 32 pixels."""
 
@@ -462,6 +467,7 @@ class TestWatch:
         ]
         assert not alarms(rows)
 
+    @pytest.mark.once
     def test_a_generator_that_gives_one_picture(self, digits, tmp_path, caplog):
         """Warned of once, with the place of the best model."""
         from keras_gen.adversarial.watch import Watch
@@ -597,6 +603,7 @@ class TestTranslator:
         found = float(to_numpy(model._generator_loss({"image": images}, False)[0]))
         assert found == pytest.approx(softplus(-fake) + 7 * error, rel=1e-4)
 
+    @pytest.mark.once
     def test_learns_colours_from_grey_values(self):
         """Where a picture's colour follows from its brightness: dark is red, bright is blue."""
         brightness = np.random.default_rng(0).uniform(-0.8, 0.8, (64, 4, 4, 1)).repeat(2, 1).repeat(2, 2)

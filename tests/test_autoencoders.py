@@ -57,7 +57,13 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize("member", MEMBERS)
+ONCE = {"undercomplete", "convolutional", "denoising"}
+"""Of which the rest is told by the others."""
+
+
+@pytest.mark.parametrize(
+    "member", [pytest.param(m, marks=pytest.mark.once if m in ONCE else ()) for m in MEMBERS]
+)
 def test_check_model(member, digits, tmp_path):
     served = member in ("tied", "recurrent")
     check_model(MEMBERS[member], {"image": digits.train.floats(slice(0, 40))}, tmp_path, export=served)
@@ -174,6 +180,7 @@ class TestGreedy:
         ]
         assert sorted(moved) == sorted([(16, 8), (8,), (8, 16), (16,)])
 
+    @pytest.mark.once
     def test_pretrained_then_fine_tuned(self, digits):
         model = dense(hidden=(16,))
         images = digits.train.floats()
@@ -186,6 +193,7 @@ class TestGreedy:
         model.fit({"image": images}, epochs=3, verbose=0)
         assert float(to_numpy(model.reconstruction_error(images)).mean()) < pretrained
 
+    @pytest.mark.once
     def test_convolutional_stages_learn_each(self, digits):
         model = MEMBERS["convolutional"]()
         images = digits.train.floats()
@@ -195,6 +203,7 @@ class TestGreedy:
             history = model.fit({"image": images}, epochs=4, verbose=0).history["loss"]
             assert history[-1] < 0.9 * history[0]
 
+    @pytest.mark.once
     def test_saved_in_the_midst_of_it(self, digits, tmp_path):
         model = dense(hidden=(16, 8))
         model.stage = 0
@@ -280,6 +289,7 @@ class TestContractive:
         assert losses["auto"] == losses["closed"] == pytest.approx(losses["exact"], rel=1e-4)
         assert losses["stochastic"] == pytest.approx(losses["exact"], rel=0.1)
 
+    @pytest.mark.once
     def test_the_norm_falls_with_lambda(self, digits):
         images = digits.train.floats(slice(0, 400))
         norms = []
@@ -312,6 +322,7 @@ class TestSparse:
     def test_kl_is_finite_at_dead_and_saturated_units(self):
         assert np.isfinite(to_numpy(penalties.bernoulli_kl(0.1, np.array([0.0, 1.0], "float32")))).all()
 
+    @pytest.mark.once
     def test_kl_brings_the_activity_to_its_target(self, digits):
         images = digits.train.floats()
         model = dense(32, (), code_activation="sigmoid", penalty=KLSparsity(0.1, 0.02))
@@ -343,6 +354,7 @@ class TestSparse:
 
 
 class TestDenoising:
+    @pytest.mark.once
     def test_recovers_the_wiener_filter(self):
         """For Gaussian data the best linear map from noisy to clean is C (C + s**2 I)^-1."""
         data = spread_data(2000, 4)
@@ -360,6 +372,7 @@ class TestDenoising:
         found = to_numpy(model(np.eye(4, dtype="float32"))) - to_numpy(model(np.zeros((1, 4), "float32")))
         np.testing.assert_allclose(found.T, wiener, atol=0.02)
 
+    @pytest.mark.once
     def test_its_residual_is_the_score(self):
         """Alain & Bengio 2014: r(x) - x is s**2 times the gradient of the log density (Tweedie)."""
         rng = np.random.default_rng(0)

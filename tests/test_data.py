@@ -24,6 +24,7 @@ def save_pictures(folder, count=20, size=(9, 7), mode="L"):
     return folder
 
 
+@pytest.mark.once
 class TestDigits:
     def test_shape_range_and_split(self, digits):
         assert digits.train.shape == (8, 8, 1)
@@ -47,6 +48,7 @@ class TestDigits:
         assert not np.array_equal(splits.train.images, other.train.images)
 
 
+@pytest.mark.once
 class TestFolder:
     def test_mixed_sizes_and_modes(self, tmp_path):
         save_pictures(tmp_path, 8, (9, 7), "L")
@@ -116,6 +118,7 @@ class TestFolder:
             load(str(tmp_path))
 
 
+@pytest.mark.once
 class TestArrays:
     def images(self, n=20):
         return np.random.default_rng(0).integers(0, 256, (n, 6, 5, 1), "uint8")
@@ -180,6 +183,7 @@ class TestArrays:
             load(str(tmp_path / "d.npz"))
 
 
+@pytest.mark.once
 class TestNames:
     def test_unknown(self):
         with pytest.raises(InputError, match="digits.*Received: 'mnits'"):
@@ -210,6 +214,7 @@ class TestNames:
         assert tfds.__version__
 
 
+@pytest.mark.once
 def test_real_mnist():
     import os
 

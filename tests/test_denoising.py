@@ -64,7 +64,7 @@ class TestDenoiser:
         distance = max(abs(rows - middle).max(), abs(columns - middle).max())
         assert model.reach - model.stride < distance <= model.reach
 
-    @pytest.mark.parametrize("size", [(75, 101), (16, 90), (33, 8)])
+    @pytest.mark.parametrize("size", [pytest.param((75, 101), marks=pytest.mark.once), (16, 90), (33, 8)])
     def test_tiles_leave_no_seam(self, size):
         model, picture = denoiser(3), noise((*size, 3))
         np.testing.assert_allclose(model.denoise(picture, 16), model.denoise(picture, 1000), atol=1e-5)
@@ -308,6 +308,7 @@ class TestApp:
         assert made == ["a.jpg.png", "a.png.png", "b.png"]
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
+    @pytest.mark.once
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

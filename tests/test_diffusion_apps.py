@@ -18,16 +18,16 @@ SMALL = ["--limit", "300", "--width", "8", "--blocks", "1", "--multipliers", "1"
 
 
 @pytest.fixture(scope="module")
-def conditional(tmp_path_factory):
+def conditional(tmp_path_factory, here):
     """A run of a class-conditional model, of two epochs, begun and gone on with."""
-    from calls import run
-
     folder = tmp_path_factory.mktemp("ddpm") / "run"
     flags = ["--model", "ddpm", "--classes", *SMALL, "--epochs", "1", "--steps", "5", "--out", folder]
-    done = run("apps.generate", *flags, "--quality-every", "1", "--quality-features", "pixels", "--no-export")
+    done = here(
+        "apps.generate", *flags, "--quality-every", "1", "--quality-features", "pixels", "--no-export"
+    )
     assert done.returncode == 0, done.stderr
     assert "cosine schedule, predicts v" in done.stdout
-    done = run("apps.generate", "--resume", folder, "--epochs", "2")
+    done = here("apps.generate", "--resume", folder, "--epochs", "2")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -350,7 +350,7 @@ def test_bound_and_density(digits):
         (lambda: Diffusion(network(), diffusion.Linear(zero_terminal_snr=True)), "in pure noise"),
         (lambda: Diffusion(network(), steps=1001), "1000 at most"),
         (lambda: Diffusion(network(), unlabelled=1.0), "unlabelled of 0"),
-        (lambda: trained("flow").sample(2, condition=1), "takes no condition"),
+        (lambda: Diffusion(network(), "flow", "velocity").sample(2, condition=1), "takes no condition"),
         (lambda: trained().sample(2, steps=0), "1 step or more"),
         (lambda: trained().sample_from(np.zeros((1, *SHAPE), "float32"), known=1.0), "a mask together"),
         (lambda: Diffusion(network(2), source=parse("downsampling:2")).sample(1), "the sources"),

@@ -39,13 +39,11 @@ def classifier(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vae(tmp_path_factory):
+def vae(tmp_path_factory, here):
     """A run of apps.generate, measured on the way."""
-    from calls import run
-
     folder = tmp_path_factory.mktemp("generate") / "run"
     flags = ["--epochs", "6", "--hidden", "64", "--importance-samples", "0", "--out", folder]
-    done = run("apps.generate", *flags, "--quality-every", "3", "--quality-features", "pixels")
+    done = here("apps.generate", *flags, "--quality-every", "3", "--quality-features", "pixels")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -60,6 +58,7 @@ class TestClassify:
                 assert np.asarray(picture.convert("L")).std() > 10, name
         assert isinstance(load_model(classifier / "model.keras"), Classifier)
 
+    @pytest.mark.once
     def test_refused(self, here, tmp_path):
         np.savez(tmp_path / "bare.npz", images=np.zeros((20, 8, 8), "uint8"))
         assert "Expected labels" in refused(here("apps.classify", "--data", tmp_path / "bare.npz"))
@@ -73,6 +72,7 @@ class TestQuality:
         assert rows[0].startswith("epoch,frechet,kernel") and len(rows) == 3
         assert load_model(vae / "best.keras").sample(2, seed=0).shape[0] == 2
 
+    @pytest.mark.once
     def test_refused(self, here, tmp_path):
         line = refused(here("apps.generate", "--quality-every", "1", "--quality-n", "3"))
         assert "7 held-out pictures" in line and "3 pictures" in line
@@ -164,6 +164,7 @@ class TestEvaluate:
         assert served["frechet"]["value"] == pytest.approx(run["frechet"]["value"], rel=0.15)
         assert served["frechet"]["real"] == run["frechet"]["real"]
 
+    @pytest.mark.once
     def test_refused(self, here, vae, classifier, tmp_path):
         assert "Expected a run, a .keras file" in refused(here("apps.evaluate", tmp_path / "nothing"))
         (tmp_path / "empty").mkdir()

@@ -19,14 +19,12 @@ needs_tensorflow = pytest.mark.skipif(not can_export(), reason="TensorFlow is no
 
 
 @pytest.fixture(scope="module")
-def conditional(tmp_path_factory):
+def conditional(tmp_path_factory, here):
     """A run of a conditional GAN with every kind of noise."""
-    from calls import run
-
     folder = tmp_path_factory.mktemp("cgan") / "run"
     flags = ["--model", "cgan", "--filters", "8", "--latent-dim", "10", "--epochs", "4", "--out", folder]
     noise = ["--label-smoothing", "0.1", "--label-flips", "0.05", "--instance-noise", "0.1"]
-    done = run("apps.generate", *flags, *noise, "--quality-every", "2", "--quality-features", "pixels")
+    done = here("apps.generate", *flags, *noise, "--quality-every", "2", "--quality-features", "pixels")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -64,7 +62,12 @@ class TestGenerate:
         assert any("sample_class" in line for line in usage)
 
     @pytest.mark.parametrize(
-        ("model", "network"), [("wgan-gp", "auto"), ("sngan", "residual"), ("vae-gan", "auto")]
+        ("model", "network"),
+        [
+            pytest.param("wgan-gp", "auto", marks=pytest.mark.once),
+            pytest.param("sngan", "residual", marks=pytest.mark.once),
+            ("vae-gan", "auto"),
+        ],
     )
     def test_the_other_models(self, here, tmp_path, model, network):
         flags = ["--filters", "4", "--latent-dim", "6", "--epochs", "1", "--batch-size", "50", "--no-export"]
@@ -74,6 +77,7 @@ class TestGenerate:
         assert (tmp_path / "r" / "model.keras").exists() and not (tmp_path / "r" / "quality.csv").exists()
         assert (tmp_path / "r" / "reconstructions.png").exists() == (model == "vae-gan")
 
+    @pytest.mark.once
     def test_goes_on(self, here, conditional, tmp_path):
         """As what it was: --resume alone names no model."""
         folder = copied(conditional, tmp_path / "run")
@@ -84,6 +88,7 @@ class TestGenerate:
         with open(folder / "watch.csv", newline="") as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
 
+    @pytest.mark.once
     def test_refused(self, here, tmp_path):
         def line(*arguments):
             return refused(here("apps.generate", *arguments, "--out", tmp_path / "r"))
@@ -132,6 +137,7 @@ class TestTranslate:
         with Image.open(tmp_path / "made" / "1.png") as picture:
             assert np.abs(np.asarray(picture) / 127.5 - 1 - expected).max() < 0.01
 
+    @pytest.mark.once
     def test_refused(self, here, translator, tmp_path):
         def line(*arguments):
             return refused(here("apps.translate", *arguments))
@@ -145,24 +151,20 @@ class TestTranslate:
 
 
 @pytest.fixture(scope="module")
-def vae(tmp_path_factory):
+def vae(tmp_path_factory, here):
     """A run that encodes."""
-    from calls import run
-
     folder = tmp_path_factory.mktemp("vae") / "run"
     flags = ["--epochs", "30", "--hidden", "128", "--importance-samples", "0", "--no-export", "--out", folder]
-    done = run("apps.generate", *flags)
+    done = here("apps.generate", *flags)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
-def gan(tmp_path_factory):
-    from calls import run
-
+def gan(tmp_path_factory, here):
     folder = tmp_path_factory.mktemp("gan") / "run"
     flags = ["--model", "gan", "--filters", "4", "--epochs", "1", "--quality-every", "0", "--no-export"]
-    done = run("apps.generate", *flags, "--out", folder)
+    done = here("apps.generate", *flags, "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -202,11 +204,13 @@ class TestExplore:
         made = cell(tmp_path / "analogy.png", 0, 3)
         assert np.abs(made - expected).max() < 0.02
 
+    @pytest.mark.once
     def test_a_gan_by_a_classifier(self, here, gan, tmp_path):
         done = here("apps.explore", gan, "--attribute", "8", "--n", "1000", "--rows", "2", "--out", tmp_path)
         # after one epoch all may look alike to the classifier; then it says so
         assert done.returncode == 0 or "Ask for more with --n" in refused(done)
 
+    @pytest.mark.once
     def test_refused(self, here, vae, gan, conditional):
         def line(*arguments):
             return refused(here("apps.explore", *arguments))

@@ -233,6 +233,7 @@ class TestTokenizer:
 
 
 class TestText:
+    @pytest.mark.once
     def test_empty_places_change_nothing(self):
         keras.utils.set_random_seed(1)
         short, long = (text_encoder(9, length, 16, 2, 2, layout=LAYOUT) for length in (4, 7))
@@ -264,6 +265,7 @@ class TestText:
         one, two = (to_numpy(laid([x, times, near, there, maps])) for maps in (layout, layout[::-1].copy()))
         assert np.abs(one - two).max() > 1e-2, "layouts matter"
 
+    @pytest.mark.once
     def test_order_of_words_matters(self):
         keras.utils.set_random_seed(1)
         encoder = text_encoder(9, 3, 16, 1, 2)
@@ -278,6 +280,7 @@ class TestText:
         ab, ba = (to_numpy(encoder(np.array([t]))[0]) for t in ([1, 2, 0], [2, 1, 0]))
         assert np.abs(ab[0, 1] - ba[0, 2]).max() > 1e-3, "word 1, before and after word 2"
 
+    @pytest.mark.once
     def test_before_and_after_by_the_mask(self):
         seen = to_numpy(DirectedMask(2)(np.array([[1.0, 1, 1, 0]], "float32")))[0]
         np.testing.assert_array_equal(seen[0], [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
@@ -306,6 +309,7 @@ class TestMeanOfText:
         batch["label"] = rng.integers(0, 8, (16, 6)).astype("int32")
         check_model(mean_of_text, batch, tmp_path, steps=3, export=False)
 
+    @pytest.mark.once
     def test_which_stands_left_is_learned_from_pictures(self):
         # words 1 and 2 leave 1 and -1 on the side that "left" (3) or "right" (4) between them says
         rng = np.random.default_rng(0)

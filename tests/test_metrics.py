@@ -28,12 +28,14 @@ def covariance(d, seed):
 
 
 class TestFrechet:
+    @pytest.mark.once
     def test_closed_form_of_gaussians(self):
         """For commuting covariances the trace is that of (s1 - s2)^2."""
         first = Moments(np.array([1.0, 2.0, 0.0]), np.diag([1.0, 4.0, 9.0]), 100)
         second = Moments(np.array([0.0, 2.0, 2.0]), np.diag([4.0, 4.0, 0.25]), 100)
         assert metrics.frechet_of_moments(first, second) == pytest.approx(1 + 4 + 1 + 0 + 2.5**2)
 
+    @pytest.mark.once
     def test_any_covariances(self):
         """Against the matrix root of the product."""
         first, second = Moments(np.zeros(6), covariance(6, 1), 9), Moments(np.ones(6), covariance(6, 2), 9)
@@ -48,6 +50,7 @@ class TestFrechet:
         x = normal(n, d)
         assert metrics.frechet_distance(x, x[::-1]) == pytest.approx(0, abs=1e-9)
 
+    @pytest.mark.once
     def test_rank_deficient_features(self):
         """In a subspace the distance is that within the subspace."""
         x, y = normal(300, 3, 1), normal(300, 3, 2, mean=0.5, scale=2.0)
@@ -55,11 +58,13 @@ class TestFrechet:
         within = metrics.frechet_distance(x, y)
         assert metrics.frechet_distance(x @ basis, y @ basis) == pytest.approx(within, rel=1e-9)
 
+    @pytest.mark.once
     def test_large_numbers_keep_their_digits(self):
         x, y = normal(400, 5, 1), normal(400, 5, 2, mean=0.1)
         near = metrics.frechet_distance(x, y)
         assert metrics.frechet_distance(x + 1e4, y + 1e4) == pytest.approx(near, rel=1e-6)
 
+    @pytest.mark.once
     def test_falls_with_the_number_of_vectors(self):
         few, many = (metrics.frechet_distance(normal(n, 16, 1), normal(n, 16, 2)) for n in (100, 10_000))
         assert 20 * many < few
@@ -80,6 +85,7 @@ class TestFrechet:
 
 
 class TestKernel:
+    @pytest.mark.once
     def test_is_the_u_statistic(self):
         """Against sums over all pairs."""
         x, y = normal(23, 4, 1), normal(31, 4, 2, mean=0.3)
@@ -92,6 +98,7 @@ class TestKernel:
         expected = mean_of_pairs(x) + mean_of_pairs(y) - 2 * metrics.cubic_kernel(x, y).mean()
         assert metrics.kernel_distance(x, y).value == pytest.approx(expected, rel=1e-10)
 
+    @pytest.mark.once
     def test_unbiased_with_an_honest_error(self):
         """Over many draws: mean 0 under equality, and a spread that the error foretells."""
         for mean in (0.0, 0.5):
@@ -130,6 +137,7 @@ class TestKernel:
         assert float(metric.result()) == 0
 
 
+@pytest.mark.once
 class TestNeighbours:
     @pytest.mark.once
     def test_known_answer(self):
@@ -233,6 +241,7 @@ class TestNeighbours:
             metrics.frechet_distance(normal(50), normal(50)[None])
 
 
+@pytest.mark.once
 class TestModes:
     def test_the_grid_itself(self):
         """99 % of a plane Gaussian lie within three standard deviations."""
@@ -254,6 +263,7 @@ class TestModes:
         assert modes(samples[3:], centres, 0.05) == (0, 0.0, np.inf)
 
 
+@pytest.mark.once
 class TestClasses:
     def test_score(self):
         """1 for one opinion of everything; the number of classes for sure and even ones."""
@@ -360,6 +370,7 @@ class TestFeatures:
         assert features.resize((20, 16, 3)) == "central part, Lanczos to 8x8, colour to grey"
         assert features.resize((8, 8, 1)) == "none"
 
+    @pytest.mark.once
     def test_inception(self):
         """The function; its weights are not ours to ship."""
         features = metrics.InceptionFeatures(weights=None)
@@ -387,6 +398,7 @@ class TestFeatures:
             metrics.load_features(str(tmp_path))
 
 
+@pytest.mark.once
 class TestCompare:
     def test_a_set_with_lost_classes(self, digits):
         """The measures of classes see what was lost; they are left out where there are no classes."""
@@ -431,6 +443,7 @@ class Wandering(VAE):
         return images if self.now == 4 else 0.5 * images
 
 
+@pytest.mark.once
 class TestCallback:
     def fit(self, digits, folder, epochs, initial_epoch=0, **kwargs):
         model = Wandering(mlp_encoder((8, 8, 1), 8, (8,)), mlp_decoder(4, (8, 8, 1), (8,)))

@@ -134,6 +134,7 @@ GRIDS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("schedule", GRIDS, ids=repr)
 def test_every_grid_is_strictly_monotone_and_exactly_as_long_as_asked(schedule):
     every = np.arange(1001, dtype="int32")  # of one size: JAX compiles for each

@@ -78,6 +78,7 @@ class TestClassifier:
         assert float(to_numpy(hard)) == pytest.approx(float(to_numpy(soft)), rel=1e-6)
         assert float(to_numpy(hard)) == pytest.approx(-np.log(p[np.arange(6), labels]).mean(), rel=1e-4)
 
+    @pytest.mark.once
     def test_unlabelled_pictures_help(self):
         """Two clouds of many dimensions, one label each: the middle between the two is not theirs."""
         rng = np.random.default_rng(0)
@@ -232,6 +233,7 @@ class TestApp:
         assert done.stdout.count(" labels  seed ") == 3
         assert (out / "results.csv").read_text().splitlines() == lines
 
+    @pytest.mark.once
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -6,7 +6,7 @@ import importlib.util
 import keras
 import numpy as np
 import pytest
-from calls import refused, run
+from calls import refused
 
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
@@ -30,10 +30,10 @@ def model(vocabulary):
 
 
 @pytest.mark.skipif(HERE, reason="keras-cv is installed")
-def test_without_keras_cv():
+def test_without_keras_cv(here):
     with pytest.raises(InputError, match="Expected keras-cv and TensorFlow.*keras-cv"):
         stable_diffusion()
-    line = refused(run("apps.text_to_image", "a cat", "--model", "stable-diffusion"))
+    line = refused(here("apps.text_to_image", "a cat", "--model", "stable-diffusion"))
     assert "keras-cv" in line and "pip install" in line
 
 

@@ -29,10 +29,7 @@ def test_times_keep_their_digits_in_bfloat16():
         inside = keras.Model(network.inputs, embedding.output)
         image = np.zeros((2, 8, 8, 1), "float32")
         found = to_numpy(ops.cast(inside([image, np.array([998.0, 999.0], "float32")]), "float32"))
-        assert (
-            network([image, np.zeros(2, "float32")]).dtype in ("float32", getattr(ops, "float32", None))
-            or True
-        )
+        assert keras.backend.standardize_dtype(network.output.dtype) == "float32"
     finally:
         keras.config.set_dtype_policy(policy)
     expected = to_numpy(SinusoidalEmbedding(16)(np.array([998.0, 999.0], "float32")))
@@ -75,7 +72,13 @@ def test_parameters_of_published_networks():
     assert time_unet((32, 32, 3), width=64, multipliers=(1, 2, 2)).count_params() == 6_472_195
 
 
-@pytest.mark.parametrize("shape", [(7, 10, 1), (9, 9, 2), (12, 5, 3), (8, 8, 4)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (7, 10, 1),
+        *(pytest.param(shape, marks=pytest.mark.once) for shape in [(9, 9, 2), (12, 5, 3), (8, 8, 4)]),
+    ],
+)
 def test_network_takes_any_size_and_starts_at_zero(shape):
     network = time_unet(shape, width=8, multipliers=(1, 2, 2), blocks=1, attention=(2, 3))
     made = to_numpy(network([np.ones((2, *shape), "float32"), np.array([0.0, 999.0], "float32")]))
