@@ -46,6 +46,6 @@ setup(
         "denoise": ["bm3d>=4.0", "opencv-python-headless>=4.10"],
         # keras-cv is no longer developed; what only it has: Stable Diffusion, and a few augmentations.
         "keras-cv": ["keras-cv>=0.9"],
-        "dev": ["pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
+        "dev": ["pytest>=8.3", "pytest-xdist>=3.7", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],
     },
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zipfile import BadZipFile
 
 from apps._training import (
     TrainingOptions,
@@ -73,8 +74,7 @@ class Train(TrainingOptions):
     adversarial: float = 0.0
     """Weight of a discriminator of patches in the first stage, relative to the reconstruction; 0: none."""
     feature_loss: float = 0.0
-    """Weight of the distance in features of the classifier named by --features, or of that which comes along
-    for the data (digits, mnist, fashion_mnist)."""
+    """Weight of the distance in features of the classifier named by --features."""
     features: str | None = None
     """A run of apps.classify, a .keras file, or one that comes along, such as classifier_mnist."""
 
@@ -125,7 +125,7 @@ def train(options: Train) -> None:
 
     options, run = begin("text_to_image", options)
     _check(options)
-    splits = captioned(read(options, by_concept=options.by_concept))
+    splits = captioned(read(options, by_concept=options.by_concept, captioned=True))
     tokenizer = WordTokenizer.learned(text for said in splits.train.captions for text in said)
     # all parts before any is trained: what cannot be built is refused now, and every part begins alike
     # whether a run goes through or is resumed
@@ -138,11 +138,11 @@ def train(options: Train) -> None:
     diffusion = _diffusion(options, shape, text)
     steps = len(splits.train) // min(options.batch_size, len(splits.train))
     options = replace(
-        options,
-        epochs=default_epochs(options, steps),
-        autoencoder_epochs=default_epochs(replace(options, epochs=options.autoencoder_epochs), steps),
-        text_epochs=_text_epochs(options, steps),
+        options, epochs=default_epochs(options, steps), text_epochs=_text_epochs(options, steps)
     )
+    if stage is not None and options.autoencoder is None:
+        epochs = default_epochs(replace(options, epochs=options.autoencoder_epochs), steps)
+        options = replace(options, autoencoder_epochs=epochs)
     run = open_run("text_to_image", options, run, splits.train)
     plan(
         {
@@ -168,10 +168,31 @@ def train(options: Train) -> None:
 def _check(options: Train) -> None:
     from keras_gen.errors import InputError
 
-    if options.features is not None and not options.feature_loss:
-        raise InputError("Expected --features with a --feature-loss. Received: none.")
+    if (options.features is not None) != (options.feature_loss > 0):
+        raise InputError("Expected --features and --feature-loss together. Received: one of them.")
     if options.autoencoder is not None and options.space == "pixel":
         raise InputError("Expected --autoencoder with --space latent. Received: --space pixel.")
+    if options.adversarial and options.optimizer != "adam":
+        raise InputError(f"Expected adam, with --adversarial. Received: {options.optimizer}.")
+    if options.resume is None and (options.autoencoder is not None or options.space == "pixel"):
+        changed = [name for name in OF_THE_FIRST_STAGE if getattr(options, name) != getattr(Train, name)]
+        if changed:
+            where = "--space pixel" if options.autoencoder is None else "--autoencoder, which is trained"
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise InputError(f"Expected no option of a first stage with {where}. Received: {flags}.")
+
+
+OF_THE_FIRST_STAGE = (
+    "autoencoder_epochs",
+    "autoencoder_width",
+    "autoencoder_multipliers",
+    "latent_channels",
+    "power",
+    "kl",
+    "adversarial",
+    "feature_loss",
+    "features",
+)
 
 
 def captioned(splits: "Splits") -> "Splits":
@@ -227,12 +248,19 @@ def _first_stage(options: Train, run: "Run | None", splits: "Splits") -> "Latent
         options.kl,
         networks.patch_discriminator(shape, None, 32) if options.adversarial else None,
         adversarial=options.adversarial,
-        start=2000,
+        start=_start(options, len(splits.train)),
         features=_features(options, shape) if options.feature_loss else None,
         feature_weight=options.feature_loss,
         power=options.power,
         seed=options.seed,
     )
+
+
+def _start(options: Train, n: int) -> int:
+    """The step at which the discriminator begins to count: the 2,000th, or after a quarter of all."""
+    steps = max(1, n // options.batch_size)
+    epochs = default_epochs(replace(options, epochs=options.autoencoder_epochs), steps)
+    return min(2000, epochs * steps // 4)
 
 
 def _features(options: Train, shape: tuple[int, ...]):
@@ -243,7 +271,7 @@ def _features(options: Train, shape: tuple[int, ...]):
     from keras_gen.metrics import ClassifierFeatures
     from keras_gen.shipped import shipped, shipped_names
 
-    name = options.features or f"classifier_{Path(options.data).name}"
+    name = str(options.features)
     file = shipped(name) or Path(name).expanduser()
     if not file.exists():
         raise InputError(
@@ -313,14 +341,20 @@ def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Split
     import numpy as np
 
     from keras_gen.data import LatentData, Splits
+    from keras_gen.errors import InputError
 
     file = run.path / LATENTS
     if not file.exists():
         part = file.with_name("latents.part.npz")
         np.savez(part, train=stage.latents(splits.train), test=stage.latents(splits.test))
         part.replace(file)
-    with np.load(file) as kept:
-        return Splits(*(LatentData(splits.train.name, kept[name]) for name in ("train", "test")))
+    try:
+        with np.load(file) as kept:
+            return Splits(*(LatentData(splits.train.name, kept[name]) for name in ("train", "test")))
+    except (OSError, ValueError, KeyError, BadZipFile):
+        raise InputError(
+            f"Expected the latents of this run. Received: {file}, damaged. Delete it: it is made again."
+        ) from None
 
 
 def _told(splits: "Splits", latents: "Splits", tokenizer: "WordTokenizer") -> "Splits":

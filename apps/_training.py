@@ -162,11 +162,19 @@ def _resumed(options: Options, run: "Run") -> Options:
     return replace(saved, epochs=epochs, resume=options.resume)
 
 
-def read(options: TrainingOptions, by_concept: bool = False) -> "Splits":
+def read(options: TrainingOptions, by_concept: bool = False, captioned: bool = False) -> "Splits":
     from keras_gen.data import load
 
     print(f"reading {options.data}", flush=True)
-    return load(options.data, options.image_size, options.limit, options.seed, options.validation, by_concept)
+    return load(
+        options.data,
+        options.image_size,
+        options.limit,
+        options.seed,
+        options.validation,
+        by_concept,
+        captioned,
+    )
 
 
 def class_counts(splits: "Splits") -> "np.ndarray":

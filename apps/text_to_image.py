@@ -1,5 +1,6 @@
 """Draw pictures by their description, or train a model that does."""
 
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Draw:
     """Pixels of the file for each pixel of the picture, each way; default: as many as make 128, or 1."""
     out: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
     """File for the picture or, of several, for the sheet with the prompts below; or a folder, for both and
-    each picture. Default: a name after the prompt, here."""
+    each picture. Default: a new name after the prompt, here."""
 
 
 @dataclass
@@ -137,10 +138,7 @@ def _model(run: str | None) -> "TextToImage":
 
 
 def draw(options: Draw) -> None:
-    import numpy as np
-
     from keras_gen import plots
-    from keras_gen.engine import to_numpy
 
     prompts = _prompts(options)
     _check(options, prompts)
@@ -152,36 +150,58 @@ def draw(options: Draw) -> None:
         _know(model, prompt)
     given = _given(options, model)
     asked = [prompt for prompt in prompts for _ in range(options.n)]
-    frames: list[np.ndarray] = []
+    made, frames = _drawn(options, model, asked, given)
+    for picture, target in zip(made, targets.each, strict=False):  # none, where a sheet is asked for
+        plots.save(_enlarged(plots.picture(picture), scale), target)
+    if targets.sheet is not None:
+        plots.save(plots.captioned(made, asked, scale), targets.sheet)
+    if options.strip and not frames.shape[1]:
+        options.strip = False
+        print("no strip: so little strength leaves no step to show")
     if options.strip:
-        steps = options.steps or model.diffusion.steps
-        given |= {
-            "watch": lambda done, clean: frames.append(to_numpy(clean)),
-            "every": max(1, steps // 8),
-        }
-    made = to_numpy(
-        model.generate(
-            asked,
-            seed=options.seed,
+        strip = plots.grid(frames.reshape(-1, *made.shape[1:]), frames.shape[1])
+        plots.save(_enlarged(strip, scale), targets.strip)
+    print(f"wrote {', '.join(map(str, targets.written(options.strip)))}")
+
+
+MOST_AT_ONCE = 64
+"""Pictures, of those so small that their sides do not matter."""
+
+
+def _drawn(
+    options: Draw, model: "TextToImage", asked: list[str], given: dict[str, Any]
+) -> "tuple[np.ndarray, np.ndarray]":
+    """The pictures (n, ...), and of each what was seen on the way (n, frames, ...), batch by batch."""
+    import numpy as np
+
+    from keras_gen.engine import to_numpy
+
+    height, width, _ = model.data_shape
+    size = max(1, min(MOST_AT_ONCE, 2**19 // (height * width)))  # of 512x512 two
+    steps = options.steps or model.diffusion.steps
+    made, ways = [], []
+    for start in range(0, len(asked), size):
+        frames: list[np.ndarray] = []
+        watching: dict[str, Any] = {}
+        if options.strip:
+            watching["watch"] = lambda done, clean, frames=frames: frames.append(to_numpy(clean))
+            watching["every"] = max(1, steps // 8)
+        pictures = model.generate(
+            asked[start : start + size],
+            seed=options.seed + start // size,
             steps=options.steps,
             guidance=options.guidance,
             negative=options.negative,
             sampler=options.sampler,
             **given,
+            **watching,
         )
-    )
-    for picture, target in zip(made, targets.each, strict=False):  # none, where a sheet is asked for
-        plots.save(_enlarged(plots.picture(picture), scale), target)
-    if targets.sheet is not None:
-        plots.save(plots.captioned(made, asked, scale), targets.sheet)
-    if options.strip and not frames[1:]:
-        options.strip = False
-        print("no strip: so little strength leaves no step to show")
-    if options.strip:
-        rows = np.stack(frames[1:], axis=1)  # the first is before any step
-        strip = plots.grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
-        plots.save(_enlarged(strip, scale), targets.strip)
-    print(f"wrote {', '.join(map(str, targets.written(options.strip)))}")
+        made.append(to_numpy(pictures))
+        # the first is before any step
+        ways.append(np.stack(frames[1:], axis=1) if frames[1:] else np.empty((len(made[-1]), 0)))
+        if len(asked) > size:
+            print(f"drawn: {min(start + size, len(asked)):,} of {len(asked):,}", file=sys.stderr, flush=True)
+    return np.concatenate(made), np.concatenate(ways)
 
 
 def _prompts(options: Draw) -> list[str]:
@@ -209,6 +229,12 @@ def _check(options: Draw, prompts: list[str]) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise InputError(f"Expected {name} of {least} or more. Received: {value}.")
+    if options.seed >= 2**31 - 2**16:  # every batch has one of its own
+        raise InputError(f"Expected a seed below {2**31 - 2**16}. Received: {options.seed}.")
+    if options.negative and options.guidance == 1:
+        raise InputError(
+            "Expected --negative with a --guidance other than 1. Received: 1, which leads nowhere."
+        )
     if options.strength is not None and not 0 <= options.strength <= 1:
         raise InputError(f"Expected a strength of 0 to 1. Received: {options.strength}.")
     if options.init is None and (options.mask is not None or options.strength is not None):
@@ -241,12 +267,20 @@ def _targets(options: Draw, prompts: list[str]) -> _Targets:
         return _Targets([], out, strip)
     if out is not None and out.suffix and not out.is_dir():
         raise InputError(f"Expected a .png file or a folder as --out. Received: {out}.")
-    folder = out or Path(".")
-    folder.mkdir(parents=True, exist_ok=True)
-    strip = folder / f"{short}-strip.png"
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        return _targets_in(out, short, count)
+    # nobody named these files: what lies here under such names stays
+    names = itertools.chain([short], (f"{short}-v{i}" for i in itertools.count(2)))
+    every = (_targets_in(Path("."), name, count) for name in names)
+    return next(t for t in every if not any(p.exists() for p in [*t.each, t.sheet or t.strip, t.strip]))
+
+
+def _targets_in(folder: Path, name: str, count: int) -> _Targets:
+    strip = folder / f"{name}-strip.png"
     if count == 1:
-        return _Targets([folder / f"{short}.png"], None, strip)
-    return _Targets(_numbered(folder / f"{short}.png", count), folder / f"{short}-sheet.png", strip)
+        return _Targets([folder / f"{name}.png"], None, strip)
+    return _Targets(_numbered(folder / f"{name}.png", count), folder / f"{name}-sheet.png", strip)
 
 
 def _keep_given(options: Draw, targets: _Targets) -> None:
@@ -325,7 +359,7 @@ def _data_of(run: str | None) -> dict[str, Any] | None:
     if run is None:
         return None
     data = arguments_of_data(Run.open(run, "text_to_image", reading=True))
-    return None if data["name"] == "shapes" and not Path("shapes").exists() else data
+    return None if data["name"] == "shapes" else data
 
 
 def _of_scenes(options: Measure, model: "TextToImage") -> "tuple[list[str], np.ndarray, Callable]":
@@ -348,7 +382,7 @@ def _of_captions(options: Measure, data: dict[str, Any]) -> "tuple[list[str], np
     from keras_gen.errors import InputError
     from keras_gen.metrics import retrieved
 
-    splits = captioned(load(**data))
+    splits = captioned(load(**data, captioned=True))
     part = splits.test if options.split == "test" else splits.train
     part = part.select(slice(options.first, options.first + options.n))
     if len(part) < 2:
@@ -381,6 +415,8 @@ def measure(options: Measure) -> None:
     out = None if options.out is None else Path(options.out).expanduser()
     if out is not None and (out.suffix.lower() != ".json" or out.is_dir()):
         raise InputError(f"Expected a .json file as --out. Received: {out}.")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     data = _data_of(options.run)
     known = ("test", "novel") if data is None else ("test", "train")
     if options.split not in known:

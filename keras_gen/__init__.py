@@ -28,8 +28,12 @@ def load_model(path):
 
     Like `keras.models.load_model(path, compile=False)`, with every class of the suite known to Keras, and
     in float32 also if training computed in bfloat16: what is made is the same on every machine.
+
+    Raises:
+        InputError: The file is not there, is damaged or is no model of Keras.
     """
     import json
+    import zipfile
 
     import keras
 
@@ -41,8 +45,20 @@ def load_model(path):
     import keras_gen.latent
     import keras_gen.semisupervised
     import keras_gen.variational  # noqa: F401 - registers their classes
+    from keras_gen.errors import InputError
 
-    model = keras.models.load_model(path, compile=False)
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        whole = os.path.isfile(path) and zipfile.is_zipfile(path)
+        raise InputError(
+            f"Expected a model in a .keras file. Received: {path}, "
+            + (
+                f"which cannot be loaded ({type(error).__name__}: {str(error).strip().splitlines()[0]})."
+                if whole
+                else f"which is {'damaged' if os.path.exists(path) else 'not there'}."
+            )
+        ) from (error if whole else None)
     config = json.dumps(keras.saving.serialize_keras_object(model))
     if '"mixed_bfloat16"' not in config:
         return model

@@ -12,9 +12,29 @@ import keras_gen  # noqa: F401 - chooses a backend that is there
 from keras_gen.data import load
 from keras_gen.export import can_export
 
+LONGEST = [
+    "text_apps",
+    "diffusion_model",
+    "latent",
+    "diffusion_apps",
+    "gan_apps",
+    "retrieve",
+    "autoencoders",
+    "evaluate",
+    "adversarial",
+    "detect",
+    "training",
+    "semisupervised",
+    "apps",
+    "engine",
+]
+"""Files that begin first where there are several workers, so that none is alone at the end."""
+
 
 def pytest_collection_modifyitems(items):
     """Tests marked `once` run on TensorFlow; on another backend only where there is no TensorFlow."""
+    rank = {f"test_{name}": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
     if keras.backend.backend() == "tensorflow" or not can_export():
         return
     for item in items:
@@ -22,8 +42,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="runs on TensorFlow: see `once` in pyproject.toml"))
 
 
-def pytest_collection_finish():
-    """What the modules hold stays; `run_here` need not look through it again at its end."""
+@pytest.fixture(scope="module", autouse=True)
+def what_was_stays():
+    """Modules stay, and on TensorFlow what was traced; `run_here` need not look through all of it."""
     gc.collect()
     gc.freeze()
 

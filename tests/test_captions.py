@@ -128,7 +128,7 @@ def test_concepts_need_captions(tmp_path):
 def test_whose_the_pictures_are(tmp_path):
     folder = folder_of(tmp_path, rows())
     assert load(folder).train.licence == ""
-    (tmp_path / "LICENSE.txt").write_text("MIT licence " * 200)
+    (tmp_path / "LICENSE.txt").write_text("MIT licence " * 400)
     assert load(folder).train.licence.endswith("... (see LICENSE.txt)")
     (tmp_path / "ATTRIBUTION.md").write_text("Drawn by\n  Ann.")
     assert load(folder).train.licence == "Drawn by Ann."

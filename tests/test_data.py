@@ -38,6 +38,13 @@ class TestDigits:
         shared = sum(x.tobytes() in train for x in digits.test.images)
         assert shared == 0
 
+    def test_beside_a_folder_of_their_name(self, tmp_path, monkeypatch):
+        (tmp_path / "digits").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert load("digits", limit=3).train.name == "digits"
+        with pytest.raises(InputError, match="picture"):
+            load("./digits")
+
     def test_limit_and_size(self):
         splits = load("digits", image_size=16, limit=50, seed=1)
         assert splits.train.images.shape == (50, 16, 16, 1)
@@ -209,6 +216,8 @@ class TestNames:
             assert splits.train.classes == ("dark", "light")
             bright = splits.train.images.mean(axis=(1, 2, 3)) > 127
             np.testing.assert_array_equal(bright, splits.train.labels == 1)
+            for said, light in zip(splits.train.captions, bright, strict=True):
+                assert 1 <= len(said) <= 3 and set(said) == {"light" if light else "dark"}
         assert load("tiny_pictures").train.shape == (64, 64, 3)  # they differ in size
         assert len(load("tiny_pictures", limit=7).train) == 7
         assert tfds.__version__

@@ -218,6 +218,12 @@ class TestNeighbours:
         assert metrics.mean_distance(x) == pytest.approx(expected)
         assert metrics.mean_distance(np.repeat(x[:1], 9, axis=0)) == pytest.approx(0, abs=1e-6)
 
+    def test_retrieved(self):
+        """Pictures of which the first two change places: the others find their own at once."""
+        own = np.arange(7.0)[:, None, None, None] * np.ones((1, 2, 2, 1))
+        made = own[[1, 0, 2, 3, 4, 5, 6]] + 0.1
+        assert metrics.retrieved(made, own) == {1: 5 / 7, 5: 1.0}
+
     def test_memorisation(self):
         train, held_out, fresh = normal(2000, 6, 1), normal(500, 6, 2), normal(500, 6, 3)
         copied = train[:500] + 1e-3 * normal(500, 6, 4)

@@ -1,22 +1,29 @@
 """apps.text_to_image: from captioned pictures to a picture by a sentence."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from calls import refused, run
+from harness import serve
 from PIL import Image
 
 from keras_gen import load_model
+from keras_gen.engine import to_numpy
 from keras_gen.export import can_export
+from keras_gen.images import to_uint8
 from keras_gen.shapes import check, parse, read
 from keras_gen.shipped import shipped
 
+needs_tensorflow = pytest.mark.skipif(not can_export(), reason="TensorFlow is not installed")
+
 APP = "apps.text_to_image"
-SMALL = [
+DENOISER = [
     *["--width", "8", "--blocks", "1", "--multipliers", "1", "--text-dim", "8", "--text-blocks", "1"],
-    *["--autoencoder-width", "8", "--autoencoder-epochs", "1", "--epochs", "1", "--steps", "2"],
+    *["--epochs", "2", "--steps", "2"],
 ]
+SMALL = [*DENOISER, "--autoencoder-width", "8", "--autoencoder-epochs", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +37,18 @@ def trained(tmp_path_factory):
         colour = ("red", "blue")[i % 2]
         Image.new("RGBA", (16, 16), colour).save(folder / f"{i}.png")
         if i:
-            lines.append({"file_name": f"{i}.png", "text": f"a {colour} square"})
+            lines.append({"file_name": f"./{i}.png", "text": f"a {colour} square"})
     lines.append({"file_name": "1.png", "text": ["all blue", "nothing but blue"]})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     flags = ["--data", folder, "--image-size", "16", "--batch-size", "8", *SMALL, "--no-export"]
     done = run(APP, "train", *flags, "--out", root / "run")
     assert done.returncode == 0, done.stderr
-    assert "left out: 1 of" in done.stdout and "words" in done.stdout and "reconstruction:" in done.stdout
+    assert "1 pictures without a text: 0.png" in done.stderr
+    assert (
+        "35 pictures to train on, 4 held out" in done.stdout
+        and "words" in done.stdout
+        and "reconstruction:" in done.stdout
+    )
     return root / "run"
 
 
@@ -52,13 +64,14 @@ class TestTrain:
         assert (trained / "samples" / "epoch-00001.png").exists()
 
     def test_going_on_at_any_stage(self, trained, here, tmp_path):
-        import shutil
-
+        last = {"denoiser": "checkpoints/epoch-00002.npz", "text": "text/checkpoints/epoch-00020.npz"}
+        last["stage"] = "autoencoder/checkpoints/epoch-00002.npz"
+        late = ["model.keras", "checkpoints", "text"]
         for name, gone in (
-            ("denoiser", ["model.keras"]),
+            ("denoiser", ["model.keras", last["denoiser"]]),
             ("between", ["model.keras", "checkpoints"]),
-            ("text", ["model.keras", "checkpoints", "text"]),
-            ("stage", ["model.keras", "latents.npz", "autoencoder.keras"]),
+            ("text", ["model.keras", "checkpoints", last["text"]]),
+            ("stage", [*late, "latents.npz", "autoencoder.keras", last["stage"]]),
         ):
             shutil.copytree(trained, tmp_path / name)
             for path in (tmp_path / name / one for one in gone):
@@ -66,7 +79,7 @@ class TestTrain:
             done = here(APP, "--resume", tmp_path / name)
             assert done.returncode == 0, done.stderr
             assert (tmp_path / name / "text" / "metrics.csv").exists()
-            if name != "stage":  # trained anew, the first stage may differ in its last digits
+            if name != "stage":  # trained on, the first stage may differ in its last digits
                 theirs, ours = (load_model(run / "model.keras") for run in (trained, tmp_path / name))
                 for a, b in zip(theirs.diffusion.get_weights(), ours.diffusion.get_weights(), strict=True):
                     np.testing.assert_allclose(a, b, atol=1e-5)
@@ -75,7 +88,7 @@ class TestTrain:
 
     def test_a_first_stage_of_another_run(self, trained, here, tmp_path):
         data = json.loads((trained / "config.json").read_text())["options"]["data"]
-        flags = ["--data", data, "--image-size", "16", "--batch-size", "8", *SMALL]
+        flags = ["--data", data, "--image-size", "16", "--batch-size", "8", *DENOISER]
         done = here(APP, "train", *flags, "--autoencoder", trained, "--out", tmp_path / "run")
         assert done.returncode == 0 and "of " + str(trained) in done.stdout, done.stderr
         assert not (tmp_path / "run" / "autoencoder").exists(), "nothing was trained there"
@@ -95,7 +108,7 @@ class TestTrain:
         assert "test or novel" in refused(here(APP, "measure", "--split", "train"))
 
     def test_on_pixels_and_scenes(self, here, tmp_path):
-        flags = ["--limit", "64", "--space", "pixel", "--measure", "4", *SMALL, "--attention", "0"]
+        flags = ["--limit", "64", "--space", "pixel", "--measure", "4", *DENOISER, "--attention", "0"]
         done = here(APP, "train", *flags, "--batch-size", "32", "--no-export", "--out", tmp_path / "run")
         assert done.returncode == 0, done.stderr
         assert "thing" in done.stdout and not (tmp_path / "run" / "latents.npz").exists()
@@ -121,6 +134,15 @@ class TestTrain:
             refusal = refused(here(APP, "train", "--limit", "8", *flags, "--out", tmp_path / "run"))
             assert message in refusal, (flags, refusal)
         assert not (tmp_path / "run").exists()
+
+    def test_options_that_would_count_for_nothing(self, here):
+        def line(*arguments):
+            return refused(here(APP, "train", "--limit", "8", *arguments))
+
+        assert "adam" in line("--adversarial", "0.5", "--optimizer", "sgd")
+        assert "pixel. Received: --power, --kl." in line("--space", "pixel", "--kl", "1", "--power", "1")
+        assert "Received: --latent-channels." in line("--autoencoder", "run", "--latent-channels", "4")
+        assert "--feature-loss together" in line("--feature-loss", "1")
 
     def test_data_without_captions(self, here):
         assert "Expected captions" in refused(here(APP, "train", "--data", "digits"))
@@ -193,7 +215,35 @@ class TestDraw:
         done = here(APP, "a red " * 30 + "square", *out)
         assert done.returncode == 0 and "61 places, of which the first 3 count" in done.stdout
 
+    def test_names_that_nobody_chose_overwrite_nothing(self, trained, here, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("blue", "blue-v2", "blue-v3"):
+            done = here(APP, "blue", "--run", trained)
+            assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"wrote {name}.png"
+
+    def test_many_are_drawn_in_batches(self, trained, monkeypatch):
+        from apps import text_to_image as app
+
+        model = load_model(trained / "model.keras")
+        options = app.Draw(seed=4, strip=True)
+        monkeypatch.setattr(app, "MOST_AT_ONCE", 2)
+        made, ways = app._drawn(options, model, ["blue"] * 3, {})
+        assert made.shape == (3, 16, 16, 3) and ways.shape == (3, 2, 16, 16, 3)
+        for start, n, seed in ((0, 2, 4), (2, 1, 5)):
+            np.testing.assert_allclose(
+                made[start : start + n], to_numpy(model.generate(["blue"] * n, seed=seed)), atol=1e-5
+            )
+
+    def test_a_damaged_model(self, trained, here, tmp_path):
+        (tmp_path / "run").mkdir()
+        shutil.copy(trained / "config.json", tmp_path / "run")
+        (tmp_path / "run" / "model.keras").write_bytes((trained / "model.keras").read_bytes()[:5000])
+        assert "model.keras, which is damaged" in refused(here(APP, "blue", "--run", tmp_path / "run"))
+
     def test_refused(self, trained, here, tmp_path):
+        assert "seed below" in refused(here(APP, "blue", "--run", trained, "--seed", 2**31 - 1))
+        flags = ["--run", trained, "--negative", "red", "--guidance", "1"]
+        assert "--guidance other than 1" in refused(here(APP, "blue", *flags))
         assert "an empty one" in refused(here(APP, "", "--run", trained))
         assert "Received: none" in refused(here(APP, "--run", trained))
         assert "--init" in refused(here(APP, "blue", "--run", trained, "--mask", "m.png"))
@@ -214,6 +264,25 @@ class TestShipped:
             picture = np.asarray(Image.open(file))
             verdict = check(parse(prompt), read(picture))
             assert verdict.things and verdict.relation in (True, None)
+
+    @needs_tensorflow
+    def test_served(self, tmp_path):
+        """What comes along as a SavedModel draws what comes along as a model."""
+        prompts = ["a large blue square above a small red circle", "a green cross"]
+        asked = {"prompts": np.array(prompts), "seed": np.int32(5), "steps": np.int32(4)}
+        asked["guidance"] = np.float32(3)
+        inputs = {f"generate/{name}": value for name, value in asked.items()}
+        served = serve(shipped("text_to_image_shapes").parent, inputs, tmp_path)["generate"]
+        model = load_model(shipped("text_to_image_shapes"))
+        made = to_numpy(to_uint8(model.generate(prompts, seed=5, steps=4, guidance=3.0)))
+        assert np.abs(served.astype(int) - made).max() <= 1
+
+    @needs_tensorflow
+    def test_the_digits_that_come_along(self, tmp_path):
+        file = shipped("generate_mnist")
+        card = json.loads((file.parent / "card.json").read_text())
+        served = serve(file.parent, {}, tmp_path, card.get("draws"))["sample"]
+        assert served.shape == (5, 28, 28, 1) and served.std() > 50
 
     def test_is_small_enough_to_come_along(self):
         folders = [shipped(name).parent for name in ("text_to_image_shapes", "generate_mnist")]

@@ -17,6 +17,7 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
                 {
                     "picture": tfds.features.Image(shape=(None, None, 3)),
                     "kind": tfds.features.ClassLabel(names=["dark", "light"]),
+                    "captions": tfds.features.Sequence({"text": tfds.features.Text(), "id": np.int64}),
                 }
             ),
         )
@@ -28,4 +29,5 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
         for i in range(n):
             level = 20 if i % 2 == 0 else 220
             picture = np.full((10 + i, 12, 3), level, "uint8")
-            yield i, {"picture": picture, "kind": i % 2}
+            said = [{"text": ("dark", "light")[i % 2], "id": j} for j in range(1 + i % 3)]
+            yield i, {"picture": picture, "kind": i % 2, "captions": said}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,6 +96,7 @@ def _line(path: Path, number: int, line: str) -> tuple[str, list[str], str | Non
         ) from None
     if said and words:
         said.append(", ".join([said[0], *words]))
+    name = posixpath.normpath(name)  # ./a.png is a.png
     return name, [text for text in said if text.strip()], None if label is None else str(label)
 
 

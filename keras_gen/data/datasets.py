@@ -1,6 +1,7 @@
 """Pictures through TensorFlow Datasets: any prepared dataset, or any that TFDS can fetch."""
 
 import difflib
+import functools
 import importlib.util
 import io
 import os
@@ -150,13 +151,17 @@ TEXTS = ("text", "texts", "caption", "captions")
 
 
 def _text(builder):
-    """The feature with texts, one or a sequence of them."""
+    """The path to the feature with texts: one, a sequence of them, or one of all in a sequence of more."""
     import tensorflow_datasets as tfds
 
     for key, feature in builder.info.features.items():
         inner = getattr(feature, "feature", feature)
         if key in TEXTS and isinstance(inner, tfds.features.Text):
-            return key
+            return (key,)
+        if key in TEXTS and isinstance(inner, tfds.features.FeaturesDict):
+            within = [k for k, f in inner.items() if k in TEXTS and isinstance(f, tfds.features.Text)]
+            if within:
+                return key, within[0]
     return None
 
 
@@ -191,7 +196,8 @@ def _read(builder, split, n, keys, size, grey):
             if labels is not None:
                 labels[start - len(encoded) : start] = batch[label_key]
             if text_key is not None:
-                texts += [_texts(said) for said in batch[text_key]]
+                said = functools.reduce(lambda inside, key: inside[key], text_key, batch)
+                texts += [_texts(row) for row in said]
     return images, labels, as_captions(texts) if text_key else None
 
 

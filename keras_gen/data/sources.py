@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_gen.data import captions as captions_of
 from keras_gen.data.arrays import checked_images, resized
-from keras_gen.data.datasets import licence, read_tfds
+from keras_gen.data.datasets import BUILT_IN, licence, read_tfds
 from keras_gen.data.examples import Examples
 from keras_gen.data.folder import read_folder
 from keras_gen.errors import InputError
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 TEST_FRACTION = 0.1
 """Held out where a source has no test split of its own."""
-MOST_LICENCE = 1000
+MOST_LICENCE = 4000
 """Characters of a folder's licence or attribution that are taken over."""
 
 Kind = TypeVar("Kind", bound=Examples)
@@ -106,6 +106,7 @@ def load(
     seed: int = 0,
     validation: int | None = None,
     by_concept: bool = False,
+    captioned: bool = False,
 ) -> Splits[ImageData]:
     """Read data.
 
@@ -113,6 +114,7 @@ def load(
         name: `digits` (built in: 1,797 handwritten digits of 8x8, grey), `shapes` (built in: captioned
             scenes drawn at 32x32, see `keras_gen.shapes`), a folder of pictures, perhaps with a
             `metadata.jsonl`, an .npz or .npy file, the folder of a prepared TFDS dataset, or a TFDS name.
+            A folder called as what is built in is `./digits`.
         image_size: Pixels a side; pictures are cut to their central square. Default: as they are,
             or 64 of a folder and where they differ in size.
         limit: At most so many pictures in each split.
@@ -120,6 +122,7 @@ def load(
         validation: Instead of the test split, hold out the last so many training pictures.
         by_concept: Of a folder with captions: hold out all pictures of what is held out, see
             `captions.concepts`, so that a test picture shows what no training picture does.
+        captioned: Of a folder with captions: leave out the pictures without one.
 
     Raises:
         InputError: One line with what was expected, what was received and what to do.
@@ -128,7 +131,7 @@ def load(
         if value is not None and value < 1:
             raise InputError(f"Expected {option} of 1 or more. Received: {value}.")
     path = Path(name).expanduser()
-    if by_concept and not (path / captions_of.NAME).is_file():
+    if by_concept and (name in BUILT_IN or not (path / captions_of.NAME).is_file()):
         raise InputError(
             f"Expected a folder with a {captions_of.NAME}, to hold out by concept. Received: {name}."
         )
@@ -136,9 +139,9 @@ def load(
         raise InputError(
             "Expected the held-out concepts or the last training pictures to be held out. Received: both."
         )
-    if name == "digits" and not path.exists():
+    if name == "digits":  # also beside a folder of that name, which may be a run on them
         splits = _digits()
-    elif name == "shapes" and not path.exists():
+    elif name == "shapes":
         splits = _shapes(image_size, limit, seed)
     elif path.is_dir() and not any(path.glob("dataset_info.json")):
         images, labels, classes, files = read_folder(path, image_size, limit, seed)
@@ -147,6 +150,10 @@ def load(
             captions, told, kinds = captions_of.read_metadata(path, files)
             labels, classes = told, kinds  # folders are places then, not classes
         data = ImageData(name, images, labels, classes, licence_of(path), files=files, captions=captions)
+        if captioned and captions is not None:
+            some = np.flatnonzero([bool(said) for said in captions])
+            data = data.select(some)
+            captions, images = captions[some], images[some]
         groups = None
         if by_concept:
             if captions is None:
