@@ -87,10 +87,7 @@ def _with_model(source: Source, file: Path) -> Source:
     from keras_gen.errors import InputError
     from keras_gen.images import to_uint8
 
-    try:
-        model = source.model = load_model(file)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"Expected a model. Received: {file} ({type(error).__name__}).") from None
+    model = source.model = load_model(file)
     if getattr(model, "data_key", "image") != "image":
         raise InputError(
             f"Expected a model of pictures. Received: {file}, one of {model.data_key}. {ELSEWHERE}"
