@@ -400,7 +400,7 @@ class TestFeatures:
         with pytest.raises(InputError, match="classifier of pictures.*a Sequential"):
             metrics.load_features(str(tmp_path))
         (tmp_path / "model.keras").write_text("no model")
-        with pytest.raises(InputError, match=r"a \.keras file of a classifier"):
+        with pytest.raises(InputError, match=r"which is damaged"):
             metrics.load_features(str(tmp_path))
 
 

@@ -94,12 +94,7 @@ class ClassifierFeatures(Features):
                 "Expected a finished classifier: a run of apps.classify, or a .keras file. "
                 f"Received: {path}, where there is no {file.name}. Check the path."
             )
-        try:
-            model = load_model(file)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise InputError(
-                f"Expected a .keras file of a classifier. Received: {file} ({type(error).__name__})."
-            ) from None
+        model = load_model(file)
         if not isinstance(model, Classifier) or model.data_key != "image":
             raise InputError(
                 f"Expected a classifier of pictures. Received: {file}, a {type(model).__name__}. Train one: "
