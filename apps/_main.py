@@ -30,6 +30,7 @@ def main(
         default: The command that is meant where none is named.
         commands: Their names, where anything else may come first; otherwise only options may.
     """
+    say_when_stopped("")
     arguments = sys.argv[1:]
     first = (arguments or ["-"])[0]
     named = first in commands if commands else not first.startswith("-")
@@ -45,8 +46,8 @@ def main(
         work(options)
     except (InputError, TrainingError) as error:
         _fail(str(error))
-    except KeyboardInterrupt as stop:
-        print(f"\nstopped. {stop}".rstrip(), file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"\nstopped. {_when_stopped}".rstrip(), file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -64,6 +65,15 @@ def main(
                 "KERAS_BACKEND if it is not TensorFlow."
             )
         raise
+
+
+_when_stopped = ""
+
+
+def say_when_stopped(line: str) -> None:
+    """What Ctrl-C is answered with from now on: how to go on, once there is something to go on with."""
+    global _when_stopped
+    _when_stopped = line
 
 
 def _import_tensorflow_in_silence() -> None:

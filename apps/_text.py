@@ -315,7 +315,7 @@ def _trained_first_stage(
             compile_adversarial(stage, rated, epochs, len(training))
         else:
             compile_model(stage, rated, epochs, len(training))
-        train_model("text_to_image", stage, training, held_out, run, epochs, part="autoencoder")
+        train_model(stage, training, held_out, run, epochs, part="autoencoder")
     stage.measure(splits.train)
     some = splits.test.floats(slice(0, 24))
     plots.save(plots.pairs(some, to_numpy(stage(some))), run.path / "reconstructions.png")
@@ -394,7 +394,7 @@ def _train_text(options: Train, run: "Run", model: "TextMean", told: "Splits") -
         return
     training, held_out = _batches(options, told.train, told.test)
     compile_model(model, replace(options, schedule="cosine"), options.text_epochs, len(training))
-    train_model("text_to_image", model, training, held_out, run, options.text_epochs, part="text")
+    train_model(model, training, held_out, run, options.text_epochs, part="text")
 
 
 # --- denoiser ----------------------------------------------------------------------------------
@@ -456,7 +456,7 @@ def _train_denoiser(
     training, held_out = _batches(options, told.train, told.test)
     compile_model(model.diffusion, options, options.epochs, len(training))
     progress = [_progress(run, model, splits, options)]
-    train_model("text_to_image", model.diffusion, training, held_out, run, options.epochs, progress)
+    train_model(model.diffusion, training, held_out, run, options.epochs, progress)
 
 
 def _fixed_prompts(splits: "Splits") -> list[str]:

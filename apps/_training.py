@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from apps._main import say_when_stopped
+
 if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
     import keras
     import numpy as np
@@ -261,8 +263,13 @@ def computing_in(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy("float32")
 
 
-def open_run(task: str, options: TrainingOptions, run: "Run | None", data: "ImageData") -> "Run":
-    """The run's folder, new or old, with its options; refused if the data are others now."""
+def open_run(
+    task: str, options: TrainingOptions, run: "Run | None", data: "ImageData", app: str | None = None
+) -> "Run":
+    """The run's folder, new or old, with its options; refused if the data are others now.
+
+    From here on, Ctrl-C says how to go on: with `app`, where that is more than the task.
+    """
     from keras_gen.errors import InputError
     from keras_gen.training import Run
 
@@ -280,11 +287,11 @@ def open_run(task: str, options: TrainingOptions, run: "Run | None", data: "Imag
         run.config.setdefault("earlier_epochs", []).append(earlier)
     run.config["options"]["epochs"] = options.epochs
     run.save_config()
+    say_when_stopped(f"Go on with: python -m apps.{app or task} --resume {shlex.quote(str(run.path))}")
     return run
 
 
 def train_model(
-    task: str,
     model: "keras.Model",
     training: "Batches",
     held_out: "Batches",
@@ -293,18 +300,10 @@ def train_model(
     callbacks: Sequence = (),
     part: str | None = None,
 ) -> None:
-    """Train in the run's folder or a part of it; Ctrl-C says how to go on."""
+    """Train in the run's folder or a part of it."""
     from keras_gen.training import train
 
-    try:
-        train(model, training, held_out, run if part is None else run.part(part), epochs, callbacks)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(go_on(task, run)) from None
-
-
-def go_on(task: str, run: "Run") -> str:
-    """What to say when a run is stopped."""
-    return f"Go on with: python -m apps.{task} --resume {shlex.quote(str(run.path))}"
+    train(model, training, held_out, run if part is None else run.part(part), epochs, callbacks)
 
 
 def plan(lines: dict[str, str]) -> None:

@@ -84,7 +84,7 @@ def work(options: Options) -> None:
             "writing": str(run.path),
         }
     )
-    fit = partial(train_model, "autoencode", model, training, held_out, run)
+    fit = partial(train_model, model, training, held_out, run)
     for stage in range(stages):
         model.stage = stage
         compile_model(model, options, options.greedy, len(training))

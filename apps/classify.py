@@ -77,7 +77,7 @@ def work(options: Options) -> None:
             "writing": str(run.path),
         }
     )
-    train_model("classify", model, training, held_out, run, options.epochs)
+    train_model(model, training, held_out, run, options.epochs)
     _finish(run, model, splits, options)
 
 

@@ -147,7 +147,7 @@ def train(options: Train) -> None:
             "writing": str(run.path),
         }
     )
-    train_model("denoise", model, training, held_out, run, options.epochs)
+    train_model(model, training, held_out, run, options.epochs)
     if options.mixed_precision:  # what is kept computes in float32
         keras.mixed_precision.set_global_policy("float32")
         trained, model = model, Denoiser.from_config(_with_policy(model.get_config(), "float32"))

@@ -312,7 +312,6 @@ def fit(
     run: "Run",
     options: Training,
     part: str | None = None,
-    task: str = "detect",
 ) -> None:
     """Train, and learn what is usual."""
     from keras_gen.data import Batches
@@ -321,7 +320,7 @@ def fit(
     training = made(normal, training=True)
     assert options.epochs is not None
     compile_model(detector, options, options.epochs, len(training))
-    train_model(task, detector, training, made(held_out, training=False), run, options.epochs, part=part)
+    train_model(detector, training, made(held_out, training=False), run, options.epochs, part=part)
     detector.fit_statistics(normal)
     detector.calibrate(held_out, options.false_positive_rate)
 
@@ -446,7 +445,7 @@ def benchmark(options: Benchmark) -> None:
                 f"Expected {splits.test.noun} of class {names[label]}, and others, to test with. "
                 f"Received: {found} of {len(splits.test)}. Leave the class out of --classes."
             )
-    run = open_run("detect", options, run, splits.train)
+    run = open_run("detect", options, run, splits.train, "detect benchmark")
     plan(
         {
             "data": f"{options.data}: {len(splits.train):,} {splits.train.noun} to train on, "
@@ -463,7 +462,7 @@ def benchmark(options: Benchmark) -> None:
             own = replace(own, epochs=epochs_of(own, len(normal)))
             detector = build(own, normal)
             part = f"class-{label}-seed-{seed}"
-            fit(detector, normal, held_out, run, own, part, "detect benchmark")
+            fit(detector, normal, held_out, run, own, part)
             is_normal = _is_normal(splits.test, [label])
             results[label, seed] = compared(
                 detector, normal, splits.test, is_normal, detector.scores(splits.test), seed

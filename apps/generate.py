@@ -187,7 +187,7 @@ def work(options: Options) -> None:
         measured = SampleQuality(features, real.levels(), every, run.path, seed=options.seed)
         watching.append(measured)
     watching += family.watchers(run, training, measured)
-    train_model("generate", model, training, held_out, run, epochs, watching)
+    train_model(model, training, held_out, run, epochs, watching)
     finish(run, model, splits, held_out, options, family)
 
 

@@ -20,7 +20,6 @@ from apps._training import (
     default_epochs,
     deliver,
     described,
-    go_on,
     held_out_of,
     open_run,
     plan,
@@ -108,11 +107,8 @@ def work(options: Options) -> None:
             "writing": str(run.path),
         }
     )
-    train_model("pretrain", model, training, held_out, run, options.epochs)
-    try:
-        _compare(run, model, splits, options, each, counts)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(go_on("pretrain", run)) from None
+    train_model(model, training, held_out, run, options.epochs)
+    _compare(run, model, splits, options, each, counts)
     _finish(run, model, splits, options)
 
 

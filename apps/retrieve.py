@@ -121,7 +121,7 @@ def train(options: Train) -> None:
         }
     )
     compile_model(model, options, epochs, len(training))
-    train_model("retrieve", model, training, held_out, run, epochs)
+    train_model(model, training, held_out, run, epochs)
     finish(run, model, splits, options)
 
 

@@ -118,9 +118,7 @@ def train(options: Train) -> None:
             "writing": str(run.path),
         }
     )
-    train_model(
-        "translate", model, training, held_out, run, options.epochs, [_progress(run, model, splits, options)]
-    )
+    train_model(model, training, held_out, run, options.epochs, [_progress(run, model, splits, options)])
     _finish(run, model, splits, options)
 
 

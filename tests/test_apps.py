@@ -170,6 +170,21 @@ class TestGenerate:
         assert "Traceback" not in stderr
         assert f"--resume {tmp_path / 'r'}" in stderr.splitlines()[-1]
 
+    @pytest.mark.once
+    def test_ctrl_c_after_training_says_so_too(self, tmp_path, here, monkeypatch):
+        pytest.importorskip("tensorflow")
+
+        def stopped(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("keras_gen.export.export_file", stopped)
+        done = here("apps.generate", "--out", tmp_path / "r", *TINY)
+        assert done.returncode == 130
+        assert done.stderr.endswith(
+            f"stopped. Go on with: python -m apps.generate --resume {tmp_path / 'r'}\n"
+        )
+        assert (tmp_path / "r" / "model.keras").exists()
+
 
 class TestExportAndSample:
     @pytest.mark.once
