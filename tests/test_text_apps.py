@@ -21,7 +21,7 @@ needs_tensorflow = pytest.mark.skipif(not can_export(), reason="TensorFlow is no
 APP = "apps.text_to_image"
 DENOISER = [
     *["--width", "8", "--blocks", "1", "--multipliers", "1", "--text-dim", "8", "--text-blocks", "1"],
-    *["--epochs", "2", "--steps", "2"],
+    *["--epochs", "2", "--text-epochs", "2", "--steps", "2"],
 ]
 SMALL = [*DENOISER, "--autoencoder-width", "8", "--autoencoder-epochs", "2"]
 
@@ -64,7 +64,7 @@ class TestTrain:
         assert (trained / "samples" / "epoch-00001.png").exists()
 
     def test_going_on_at_any_stage(self, trained, here, tmp_path):
-        last = {"denoiser": "checkpoints/epoch-00002.npz", "text": "text/checkpoints/epoch-00020.npz"}
+        last = {"denoiser": "checkpoints/epoch-00002.npz", "text": "text/checkpoints/epoch-00002.npz"}
         last["stage"] = "autoencoder/checkpoints/epoch-00002.npz"
         late = ["model.keras", "checkpoints", "text"]
         for name, gone in (
