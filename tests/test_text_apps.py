@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from calls import refused, run
+from calls import ROOT, refused, run
 from harness import serve
 from PIL import Image
 
@@ -272,18 +272,18 @@ class TestShipped:
         asked = {"prompts": np.array(prompts), "seed": np.int32(5), "steps": np.int32(4)}
         asked["guidance"] = np.float32(3)
         inputs = {f"generate/{name}": value for name, value in asked.items()}
-        served = serve(shipped("text_to_image_shapes").parent, inputs, tmp_path)["generate"]
+        served = serve(ROOT / "savedmodels" / "text_to_image_shapes", inputs, tmp_path)["generate"]
         model = load_model(shipped("text_to_image_shapes"))
         made = to_numpy(to_uint8(model.generate(prompts, seed=5, steps=4, guidance=3.0)))
         assert np.abs(served.astype(int) - made).max() <= 1
 
     @needs_tensorflow
     def test_the_digits_that_come_along(self, tmp_path):
-        file = shipped("generate_mnist")
-        card = json.loads((file.parent / "card.json").read_text())
-        served = serve(file.parent, {}, tmp_path, card.get("draws"))["sample"]
+        folder = ROOT / "savedmodels" / "generate_mnist"
+        card = json.loads((folder / "card.json").read_text())
+        served = serve(folder, {}, tmp_path, card.get("draws"))["sample"]
         assert served.shape == (5, 28, 28, 1) and served.std() > 50
 
     def test_is_small_enough_to_come_along(self):
-        folders = [shipped(name).parent for name in ("text_to_image_shapes", "generate_mnist")]
+        folders = [ROOT / "savedmodels" / name for name in ("text_to_image_shapes", "generate_mnist")]
         assert sum(file.stat().st_size for folder in folders for file in folder.rglob("*")) < 40e6
