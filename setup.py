@@ -44,6 +44,8 @@ setup(
         "torch": ["torch>=2.13"],
         # BM3D is licensed for non-commercial use; nothing but its row in a table needs it.
         "denoise": ["bm3d>=4.0", "opencv-python-headless>=4.10"],
+        # CLIP's text encoder, which others trained; it needs TensorFlow to be installed, on any backend
+        "keras-hub": ["keras-hub>=0.32"],
         # keras-cv is no longer developed; what only it has: Stable Diffusion, and a few augmentations.
         "keras-cv": ["keras-cv>=0.9"],
         "dev": ["pytest>=8.3", "pytest-xdist>=3.7", "ruff>=0.17", "mypy>=2.0", "tox>=4.20"],

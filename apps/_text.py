@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
 
     from keras_gen.data import Batches, ImageData, Splits
     from keras_gen.diffusion import Diffusion
-    from keras_gen.latent import LatentAutoencoder, TextMean, TextToImage, WordTokenizer
+    from keras_gen.latent import LatentAutoencoder, TextMean, TextToImage
     from keras_gen.latent.tokenizer import Tokenizer
     from keras_gen.training import Run
 
@@ -89,6 +89,10 @@ class Train(TrainingOptions):
     and below, or the smallest."""
     heads: int = 4
     """Of attention."""
+    text_encoder: str = "words"
+    """`words`: all of it is learned here, from the captions' own words; or one of keras-hub's CLIP presets,
+    by its name, `clip` for the smallest, or its folder: below what is learned here then stays CLIP's text
+    encoder, as others trained it."""
     text_dim: int = 128
     """Dimension of the text encoder."""
     text_blocks: int = 2
@@ -120,20 +124,20 @@ def train(options: Train) -> None:
     import keras
 
     from keras_gen.engine import parameters
-    from keras_gen.latent import TextMean, TextToImage, WordTokenizer
+    from keras_gen.latent import TextMean, TextToImage
     from keras_gen.networks import layout_head
 
     options, run = begin("text_to_image", options)
     _check(options)
     splits = captioned(read(options, by_concept=options.by_concept, captioned=True))
-    tokenizer = WordTokenizer.learned(text for said in splits.train.captions for text in said)
+    tokenizer, vectors = _read_by(options, [text for said in splits.train.captions for text in said])
     # all parts before any is trained: what cannot be built is refused now, and every part begins alike
     # whether a run goes through or is resumed
     keras.utils.set_random_seed(options.seed)
     stage = _first_stage(options, run, splits) if options.space == "latent" else None
     shape = splits.train.shape if stage is None else stage.latent_shape
     keras.utils.set_random_seed(options.seed)
-    text = _text_encoder(options, shape, tokenizer)
+    text = _text_encoder(options, shape, tokenizer, vectors)
     mean = TextMean(text, layout_head(text.outputs[2].shape[1:], shape), seed=options.seed)
     diffusion = _diffusion(options, shape, text)
     steps = len(splits.train) // min(options.batch_size, len(splits.train))
@@ -146,7 +150,8 @@ def train(options: Train) -> None:
     run = open_run("text_to_image", options, run, splits.train)
     plan(
         {
-            "data": f"{described(splits, options)}; {len(tokenizer.vocabulary):,} words",
+            "data": f"{described(splits, options)}; {len(tokenizer.vocabulary):,} "
+            + ("words" if vectors is None else "pieces of words"),
             **({} if stage is None else {"first": _first_line(options, stage)}),
             "then": f"denoiser of {'x'.join(map(str, shape))}, {parameters(diffusion):,} parameters",
             "training": f"{options.epochs} epochs of {steps} steps, on {keras.backend.backend()}",
@@ -357,7 +362,7 @@ def _latents(run: "Run", splits: "Splits", stage: "LatentAutoencoder") -> "Split
         ) from None
 
 
-def _told(splits: "Splits", latents: "Splits", tokenizer: "WordTokenizer") -> "Splits":
+def _told(splits: "Splits", latents: "Splits", tokenizer: "Tokenizer") -> "Splits":
     """Latents with the tokens of their captions as labels."""
     from keras_gen.data import Splits
 
@@ -374,7 +379,23 @@ def _text_epochs(options: Train, steps: int) -> int:
     return round(min(20, max(1, 4000 / steps))) if options.text_epochs is None else options.text_epochs
 
 
-def _text_encoder(options: Train, shape: tuple[int, ...], tokenizer: "WordTokenizer") -> "keras.Model":
+def _read_by(options: Train, captions: list[str]) -> "tuple[Tokenizer, keras.Model | None]":
+    """What reads these captions, and what its tokens are to others, if they trained that."""
+    from keras_gen.latent import WordTokenizer, clip
+
+    if options.text_encoder == "words":
+        return WordTokenizer.learned(captions), None
+    with computing_in(options.precision):
+        tokenizer, network = clip.load_clip(
+            clip.PRESET if options.text_encoder == "clip" else options.text_encoder
+        )
+        tokenizer = tokenizer.fitted(captions)
+        return tokenizer, clip.clip_vectors(network, tokenizer)
+
+
+def _text_encoder(
+    options: Train, shape: tuple[int, ...], tokenizer: "Tokenizer", vectors: "keras.Model | None"
+) -> "keras.Model":
     from keras_gen.networks import text_encoder
 
     rows, columns = (max(d for d in range(1, 9) if side % d == 0) for side in shape[:2])
@@ -385,6 +406,7 @@ def _text_encoder(options: Train, shape: tuple[int, ...], tokenizer: "WordTokeni
             options.text_dim,
             options.text_blocks,
             layout=(rows, columns, options.layout),
+            vectors=vectors,
         )
 
 
@@ -504,7 +526,7 @@ def _finish(options: Train, run: "Run", model: "TextToImage", splits: "Splits") 
         "data": card_of_data(splits, options, run),
         "metrics": metrics,
         "protocol": f"held-out pictures{' of held-out concepts' * options.by_concept} and their captions; "
-        f"{sizes}; epochs {options.epochs}, "
+        f"{sizes}; text encoder {options.text_encoder}; epochs {options.epochs}, "
         f"seed {options.seed}, backend {run.config['backend']}.",
         "licence": splits.train.licence,
         "command": command("text_to_image train", options),

@@ -46,19 +46,27 @@ def test_another_size():
 class TestParts:
     def test_tokens(self, model):
         tokens = model.tokenizer(["a cat", "cat " * 100, ""])
-        cat = tokens[0, 2]
-        assert tokens.shape == (3, LENGTH) and (tokens[0, 3:] == 0).all() and cat > 0
-        assert (tokens[1, 1:-1] == cat).all() and tokens[1, 0] == tokens[1, -1] == 0
-        assert not tokens[2].any()
-        assert model.tokenizer.count("cat " * 100) == 102
+        cat = tokens[0, 1]
+        assert tokens.shape == (3, LENGTH - 2) and (tokens[0, 2:] == 0).all() and cat > 0
+        assert (tokens[1] == cat).all() and not tokens[2].any()
+        assert model.tokenizer.count("cat " * 100) == 100
+
+    def test_tokens_are_theirs(self, model, vocabulary):
+        from keras_cv.models.stable_diffusion import SimpleTokenizer
+
+        theirs = SimpleTokenizer(vocabulary)
+        for text in ("a cat", "it's 42 CATS!!", "été 漢字 🙂", "²½ x²"):
+            wanted = [1 + piece for piece in theirs.encode(text)[1:-1]]
+            (found,) = model.tokenizer([text])
+            assert found[: len(wanted)].tolist() == wanted and not found[len(wanted) :].any(), text
 
     def test_the_text_encoder_sees_the_marks(self, model):
         """Zeros are the empty text: its start, then its end at every place."""
         pieces, theirs = model.tokenizer.pieces, _layer(model.diffusion.text, "TextEncoder")
-        marked = np.full((1, LENGTH), pieces.end_of_text, "int32")
-        marked[0, 0] = pieces.start_of_text
+        marked = np.full((1, LENGTH), pieces.index("<|endoftext|>"), "int32")
+        marked[0, 0] = pieces.index("<|startoftext|>")
         wanted = theirs([marked, np.arange(LENGTH, dtype="int32")[None]])
-        found, mask = model.diffusion.text(np.zeros((1, LENGTH), "int32"))
+        found, mask = model.diffusion.text(np.zeros((1, LENGTH - 2), "int32"))
         assert np.allclose(to_numpy(found), to_numpy(wanted), atol=1e-6) and to_numpy(mask).all()
 
     def test_the_denoiser_gets_their_time(self, model):

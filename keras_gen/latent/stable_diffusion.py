@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,54 +12,15 @@ from keras import ops
 from keras_gen.diffusion import Diffusion
 from keras_gen.errors import InputError
 from keras_gen.latent.autoencoder import LARGEST, LatentAutoencoder
+from keras_gen.latent.pieces import END, START, PieceTokenizer
 from keras_gen.latent.pipeline import TextToImage
+from keras_gen.layers import Marked
 
 LICENCE = "CreativeML Open RAIL-M, https://raw.githubusercontent.com/CompVis/stable-diffusion/main/LICENSE"
 LENGTH = 77
-"""Places for tokens, of which the first and the last mark start and end."""
+"""Places for pieces and the marks of start and end."""
 FACTOR = 8
 """Pictures are so many times as wide and high as their latents; sides are multiples of 16 times that."""
-
-
-class PieceTokenizer:
-    """Texts to (n, 77) int32 by CLIP's byte pairs (Radford et al. 2021): piece i is i + 1, 0 where none is.
-
-    Args:
-        pieces: keras-cv's `SimpleTokenizer`.
-    """
-
-    vocabulary: Sequence[str] = ()
-    length = LENGTH
-
-    def __init__(self, pieces):
-        self.pieces = pieces
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        tokens = np.zeros((len(texts), LENGTH), "int32")
-        for row, text in zip(tokens, texts, strict=True):
-            found = self._of(text)[: LENGTH - 2]
-            row[1 : 1 + len(found)] = [1 + piece for piece in found]
-        return tokens
-
-    def _of(self, text: str) -> list[int]:
-        """Without the marks of start and end."""
-        return self.pieces.encode(text)[1:-1]
-
-    def in_graph(self, texts):
-        raise InputError(
-            "Expected a tokenizer that runs in a graph, to export. Received: Stable Diffusion's."
-        )
-
-    def count(self, text: str) -> int:
-        """Places that a text takes."""
-        return 2 + len(self._of(text))
-
-    def unknown(self, text: str) -> list[str]:
-        """None: whatever is no word is spelled."""
-        return []
-
-    def nearest(self, word: str, n: int = 3) -> list[str]:
-        return []
 
 
 def stable_diffusion(size: int = 512, trained: bool = True, vocabulary: str | None = None) -> TextToImage:
@@ -95,7 +56,8 @@ def stable_diffusion(size: int = 512, trained: bool = True, vocabulary: str | No
                 ) from error
             raise
 
-    pieces = fetched("vocabulary", lambda: parts.SimpleTokenizer(vocabulary))
+    read = fetched("vocabulary", lambda: parts.SimpleTokenizer(vocabulary))
+    tokenizer = PieceTokenizer(read.vocab, [" ".join(pair) for pair in read.bpe_ranks], LENGTH - 2)
     text = fetched("text encoder", lambda: parts.TextEncoder(LENGTH, download_weights=trained))
     network = fetched("denoiser", lambda: parts.DiffusionModel(size, size, LENGTH, download_weights=trained))
     encoder = fetched("image encoder", lambda: parts.ImageEncoder(download_weights=trained))
@@ -105,14 +67,14 @@ def stable_diffusion(size: int = 512, trained: bool = True, vocabulary: str | No
         _denoiser(network, latent),
         "scaled-linear",
         "epsilon",
-        text=_reader(text, pieces),
+        text=_reader(text, tokenizer),
         ema=0,
         clip=False,
         steps=25,
         guidance=7.5,
     )
     stage = LatentAutoencoder(_encoder(encoder, size), decoder)
-    return TextToImage(diffusion, PieceTokenizer(pieces), stage)
+    return TextToImage(diffusion, tokenizer, stage)
 
 
 def _denoiser(network: keras.Model, latent: tuple[int, int, int]) -> keras.Model:
@@ -126,18 +88,13 @@ def _denoiser(network: keras.Model, latent: tuple[int, int, int]) -> keras.Model
     return keras.Model([image, time, context, mask], output, name="denoiser")
 
 
-def _reader(text: keras.Model, pieces) -> keras.Model:
-    """Tokens of `PieceTokenizer` to contexts; the marks of start and end are set here.
-
-    So zeros alone are the empty text, which is what guidance leads away from.
-    """
-    tokens = keras.Input((LENGTH,), dtype="int32", name="tokens")
-    places = ops.arange(LENGTH, dtype="int32") + ops.zeros_like(tokens)
-    spelled = ops.where(tokens > 0, tokens - 1, pieces.end_of_text)
-    marked = ops.where(ops.equal(places, 0), pieces.start_of_text, spelled)
-    context = text([marked, places])
+def _reader(text: keras.Model, tokenizer: PieceTokenizer) -> keras.Model:
+    """Theirs takes marks and places; zeros alone are the empty text, which guidance leads away from."""
+    tokens = keras.Input((tokenizer.length,), dtype="int32", name="tokens")
+    marked, mask = Marked(tokenizer.pieces.index(START), tokenizer.pieces.index(END))(tokens)
+    places = ops.arange(LENGTH, dtype="int32") + ops.zeros_like(marked)
     # it was trained to look at all places, empty ones too
-    return keras.Model(tokens, [context, ops.ones_like(tokens, dtype="float32")], name="text_encoder")
+    return keras.Model(tokens, [text([marked, places]), ops.ones_like(mask)], name="text_encoder")
 
 
 def _encoder(encoder: keras.Model, size: int) -> keras.Model:

@@ -4,12 +4,13 @@ from keras_gen.layers.attention import CrossAttention, PlaceEmbedding, Places, S
 from keras_gen.layers.norm import GroupNorm, groups_of
 from keras_gen.layers.spectral import SpectralConv2D, SpectralDense
 from keras_gen.layers.time import SinusoidalEmbedding
-from keras_gen.layers.tokens import DirectedMask, TokenEmbedding, one_caption
+from keras_gen.layers.tokens import DirectedMask, Marked, TokenEmbedding, one_caption
 
 __all__ = [
     "CrossAttention",
     "DirectedMask",
     "GroupNorm",
+    "Marked",
     "PlaceEmbedding",
     "Places",
     "SinusoidalEmbedding",

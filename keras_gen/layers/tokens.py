@@ -62,6 +62,38 @@ class TokenEmbedding(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_gen.layers")
+class Marked(layers.Layer):
+    """Tokens (n, length) to (n, 2 + length) as CLIP numbers them, and masks: its marks around every text.
+
+    Token i + 1 is CLIP's i. What is left empty behind the end repeats its mark, as in CLIP's training; it
+    is masked, and nothing looks ahead to it.
+
+    Args:
+        start, end: CLIP's numbers of the marks.
+    """
+
+    def __init__(self, start: int, end: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.start = start
+        self.end = end
+
+    def call(self, tokens):
+        there = ops.cast(tokens > 0, "int32")
+        pieces = there * (tokens - 1) + (1 - there) * self.end
+        mark = ops.zeros_like(pieces[:, :1])
+        marked = ops.concatenate([mark + self.start, pieces, mark + self.end], axis=1)
+        one = ops.ones_like(there[:, :1])
+        return marked, ops.cast(ops.concatenate([one, one, there], axis=1), "float32")
+
+    def compute_output_spec(self, tokens):
+        shape = (tokens.shape[0], 2 + tokens.shape[1])
+        return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "start": self.start, "end": self.end}
+
+
+@keras.saving.register_keras_serializable("keras_gen.layers")
 class DirectedMask(layers.Layer):
     """Masks of tokens (n, length) to masks of attention (n, heads, length, length), 1 where i may look at j.
 

@@ -15,6 +15,7 @@ def text_encoder(
     heads: int = 4,
     dropout: float = 0.0,
     layout: tuple[int, int, int] | None = None,
+    vectors: keras.Model | None = None,
 ) -> keras.Model:
     """Tokens (n, length) int32, 0 where there is none, to contexts (n, 1 + length, dim) and their masks.
 
@@ -29,6 +30,8 @@ def text_encoder(
         length: Places for tokens.
         dropout: In every block.
         layout: (rows, columns, channels), or None.
+        vectors: What tokens begin as, in place of vectors learned here: a network of tokens to vectors (n,
+            places, any) and masks (n, places), of `keras_gen.latent.clip` for one; contexts have its places.
     """
     if vocabulary < 2 or length < 1 or dim % heads:
         raise InputError(
@@ -36,7 +39,11 @@ def text_encoder(
             f"Received: {vocabulary}, {length}, {heads} and {dim}."
         )
     tokens = keras.Input((length,), dtype="int32", name="tokens")
-    x, mask = TokenEmbedding(vocabulary, dim)(tokens)
+    if vectors is None:
+        x, mask = TokenEmbedding(vocabulary, dim)(tokens)
+    else:
+        x, mask = vectors(tokens)
+        x = layers.Dense(dim, name="narrowed")(x)
     seen = DirectedMask(heads)(mask)
     for _ in range(blocks):
         inner = layers.LayerNormalization(epsilon=1e-5)(x)
