@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # heavy: imported for real once the arguments are parsed
 
     from keras_gen.data import Batches, ImageData, Splits
     from keras_gen.diffusion import Diffusion
-    from keras_gen.latent import LatentAutoencoder, TextMean, TextToImage
+    from keras_gen.latent import ClipVectors, LatentAutoencoder, TextMean, TextToImage
     from keras_gen.latent.tokenizer import Tokenizer
     from keras_gen.training import Run
 
@@ -379,7 +379,7 @@ def _text_epochs(options: Train, steps: int) -> int:
     return round(min(20, max(1, 4000 / steps))) if options.text_epochs is None else options.text_epochs
 
 
-def _read_by(options: Train, captions: list[str]) -> "tuple[Tokenizer, keras.Model | None]":
+def _read_by(options: Train, captions: list[str]) -> "tuple[Tokenizer, ClipVectors | None]":
     """What reads these captions, and what its tokens are to others, if they trained that."""
     from keras_gen.latent import WordTokenizer, clip
 
@@ -390,11 +390,11 @@ def _read_by(options: Train, captions: list[str]) -> "tuple[Tokenizer, keras.Mod
             clip.PRESET if options.text_encoder == "clip" else options.text_encoder
         )
         tokenizer = tokenizer.fitted(captions)
-        return tokenizer, clip.clip_vectors(network, tokenizer)
+        return tokenizer, clip.ClipVectors.of(network, tokenizer)
 
 
 def _text_encoder(
-    options: Train, shape: tuple[int, ...], tokenizer: "Tokenizer", vectors: "keras.Model | None"
+    options: Train, shape: tuple[int, ...], tokenizer: "Tokenizer", vectors: "ClipVectors | None"
 ) -> "keras.Model":
     from keras_gen.networks import text_encoder
 

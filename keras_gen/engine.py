@@ -387,7 +387,12 @@ def _apply(optimizer, gradients, variables) -> None:
 
 def average_of(model: keras.Model) -> keras.Model:
     """A copy of the model for its moving average: the same weights, none of them trainable."""
-    average = keras.models.clone_model(model)
+
+    def copied(layer):
+        # what is not trained is its own average: pretrained parts are large
+        return layer.__class__.from_config(layer.get_config()) if layer.trainable else layer
+
+    average = keras.models.clone_model(model, clone_function=copied)
     average.set_weights(model.get_weights())
     average.trainable = False
     return average
@@ -395,7 +400,7 @@ def average_of(model: keras.Model) -> keras.Model:
 
 def move_average(average: keras.Model, model: keras.Model, decay) -> None:
     """Each of the average's weights to `decay` of itself and 1 - decay of the model's."""
-    pairs = list(zip(average.weights, model.weights, strict=True))
+    pairs = [(a, w) for a, w in zip(average.weights, model.weights, strict=True) if a is not w]
     if BACKEND == "torch":  # all at once: a call for each weight takes longer than the arithmetic
         with torch.no_grad():
             averages = [a.value for a, _ in pairs]

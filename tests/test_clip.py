@@ -12,7 +12,7 @@ from keras_gen import load_model
 from keras_gen.engine import to_numpy
 from keras_gen.errors import InputError
 from keras_gen.export import can_export
-from keras_gen.latent import PieceTokenizer, clip_vectors, load_clip
+from keras_gen.latent import ClipVectors, PieceTokenizer, load_clip
 from keras_gen.latent.pieces import END, START, letters
 
 HERE = importlib.util.find_spec("keras_hub") is not None
@@ -104,7 +104,7 @@ class TestVectors:
     def test_are_clips(self, preset):
         tokenizer, network = load_clip(preset)
         assert tokenizer.length == 10 and tokenizer.merges == MERGES
-        vectors = clip_vectors(network, tokenizer.fitted(["a red cat"]))
+        vectors = ClipVectors.of(network, tokenizer)
         found, mask = map(to_numpy, vectors(tokenizer.fitted(["a red cat"])(["a cat", "", "a red cat"])))
         a, red, cat = (PIECES.index(f"{word}</w>") for word in ("a", "red", "cat"))
         start, end = PIECES.index(START), PIECES.index(END)
@@ -117,9 +117,9 @@ class TestVectors:
         from keras_gen.networks import text_encoder
 
         tokenizer, network = load_clip(preset)
-        long, short = clip_vectors(network, tokenizer), clip_vectors(network, tokenizer.fitted(["a cat"]))
         sizes = {"dim": 8, "blocks": 1, "heads": 2, "layout": (2, 2, 4)}
-        read = [text_encoder(2, v.input_shape[1], **sizes, vectors=v) for v in (long, short)]
+        made = (ClipVectors.of(network, tokenizer) for _ in range(2))
+        read = [text_encoder(2, places, **sizes, vectors=v) for places, v in zip((10, 2), made, strict=True)]
         read[1].set_weights(read[0].get_weights())
         many, few = (encoder(tokenizer(["a cat"])[:, : encoder.input_shape[1]]) for encoder in read)
         assert np.allclose(to_numpy(many[0])[:, :4], to_numpy(few[0]), atol=1e-5)
@@ -163,6 +163,8 @@ def test_a_run(preset, here, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "524 pieces of words" in done.stdout
     model = load_model(tmp_path / "run" / "model.keras")
+    assert model.diffusion.text_average.get_layer("clip") is model.diffusion.text.get_layer("clip")
+    assert not model.diffusion.text.get_layer("clip").trainable_variables
     kept = model.diffusion.text.get_layer("clip").get_weights()
     theirs = load_clip(preset)[1].get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(kept, theirs, strict=True))

@@ -61,13 +61,50 @@ def load_clip(preset: str = PRESET) -> tuple[PieceTokenizer, keras.Model]:
     return PieceTokenizer(pieces, merges, network.max_sequence_length - 2), network
 
 
-def clip_vectors(network: keras.Model, tokenizer: PieceTokenizer) -> keras.Model:
+@keras.saving.register_keras_serializable("keras_gen.latent")
+class ClipVectors(keras.layers.Layer):
     """Tokens (n, length) to what CLIP makes of them, (n, 2 + length, channels), and masks; it is not trained.
 
     Its marks of start and end are set here: a text of no tokens is the empty one, and has those two alone.
+
+    Args:
+        network: CLIP's text encoder.
+        start, end: Its numbers of the marks.
     """
-    tokens = keras.Input((tokenizer.length,), dtype="int32", name="tokens")
-    marks = (tokenizer.pieces.index(START), tokenizer.pieces.index(END))
-    marked, mask = Marked(*marks)(tokens)
-    network.trainable = False
-    return keras.Model(tokens, [network({"token_ids": marked}), mask], name="clip")
+
+    def __init__(self, network: keras.Model, start: int, end: int, **kwargs):
+        super().__init__(autocast=False, **{**kwargs, "trainable": False})
+        network.trainable = False
+        self.network = network
+        self.marked = Marked(start, end)
+
+    @classmethod
+    def of(cls, network: keras.Model, tokenizer: PieceTokenizer) -> "ClipVectors":
+        """With the marks of CLIP's tokenizer."""
+        return cls(network, tokenizer.pieces.index(START), tokenizer.pieces.index(END), name="clip")
+
+    def build(self, shape):
+        self.marked.build(shape)
+        self.built = True
+
+    def call(self, tokens):
+        marked, mask = self.marked(tokens)
+        return self.network({"token_ids": marked}, training=False), mask
+
+    def compute_output_spec(self, tokens):
+        marked, mask = self.marked.compute_output_spec(tokens)
+        dtype = self.network.compute_dtype
+        return keras.KerasTensor((*marked.shape, self.network.hidden_dim), dtype), mask
+
+    def get_config(self) -> dict:
+        network = keras.saving.serialize_keras_object(self.network)
+        return {
+            **super().get_config(),
+            "network": network,
+            "start": self.marked.start,
+            "end": self.marked.end,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**{**config, "network": keras.saving.deserialize_keras_object(config["network"])})

@@ -15,7 +15,7 @@ def text_encoder(
     heads: int = 4,
     dropout: float = 0.0,
     layout: tuple[int, int, int] | None = None,
-    vectors: keras.Model | None = None,
+    vectors: layers.Layer | None = None,
 ) -> keras.Model:
     """Tokens (n, length) int32, 0 where there is none, to contexts (n, 1 + length, dim) and their masks.
 
@@ -30,8 +30,8 @@ def text_encoder(
         length: Places for tokens.
         dropout: In every block.
         layout: (rows, columns, channels), or None.
-        vectors: What tokens begin as, in place of vectors learned here: a network of tokens to vectors (n,
-            places, any) and masks (n, places), of `keras_gen.latent.clip` for one; contexts have its places.
+        vectors: In place of vectors learned here: a layer of tokens to vectors (n, places, any) and masks (n,
+            places), such as `keras_gen.latent.ClipVectors`; contexts have its places, not 1 + length.
     """
     if vocabulary < 2 or length < 1 or dim % heads:
         raise InputError(
