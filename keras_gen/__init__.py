@@ -30,7 +30,8 @@ def load_model(path):
     in float32 also if training computed in bfloat16: what is made is the same on every machine.
 
     Raises:
-        InputError: The file is not there, is damaged or is no model of Keras.
+        InputError: The file is not there, is damaged, is no model of Keras, or has a part of a package that
+            is not installed.
     """
     import json
     import zipfile
@@ -51,6 +52,11 @@ def load_model(path):
         model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         whole = os.path.isfile(path) and zipfile.is_zipfile(path)
+        if whole and importlib.util.find_spec("keras_hub") is None and _holds(path, "keras_hub"):
+            raise InputError(
+                f"Expected keras-hub, which a part of {path} is from. Received: an installation without. "
+                'Install it: pip install -e ".[keras-hub]".'
+            ) from error
         raise InputError(
             f"Expected a model in a .keras file. Received: {path}, "
             + (
@@ -67,3 +73,11 @@ def load_model(path):
     for variable, trained in zip(copy.variables, model.variables, strict=True):
         variable.assign(trained)
     return copy
+
+
+def _holds(path, package: str) -> bool:
+    """Whether a class of a `.keras` file is from that package."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as file:
+        return "config.json" in file.namelist() and f'"{package}.'.encode() in file.read("config.json")

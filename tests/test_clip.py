@@ -1,6 +1,8 @@
 """CLIP's text encoder through keras-hub: its own classes, small, with random weights, from a folder."""
 
 import importlib.util
+import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -143,6 +145,11 @@ class TestVectors:
 def test_without_keras_hub(here, tmp_path):
     line = refused(here("apps.text_to_image", "train", "--text-encoder", "clip", "--out", tmp_path / "run"))
     assert "keras-hub" in line and "pip install" in line and not (tmp_path / "run").exists()
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as file:
+        part = {"module": "keras_hub.src.models", "class_name": "CLIPTextEncoder", "config": {}}
+        file.writestr("config.json", json.dumps({**part, "registered_name": "keras_hub>CLIPTextEncoder"}))
+    with pytest.raises(InputError, match="Expected keras-hub.*pip install"):
+        load_model(tmp_path / "model.keras")
 
 
 @needed
