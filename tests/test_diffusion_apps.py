@@ -64,7 +64,7 @@ class TestGenerate:
         for mine, other in zip(ours.average.get_weights(), theirs.average.get_weights(), strict=True):
             np.testing.assert_allclose(mine, other, rtol=0, atol=tolerance)
 
-    @pytest.mark.once
+    @pytest.mark.once("torch")  # a run is long on TensorFlow, for tracing
     def test_flow_matching_and_its_measures(self, here, tmp_path):
         run = tmp_path / "run"
         done = here("apps.generate", "--model", "flow-matching", *SMALL, "--epochs", "1", "--out", run)
@@ -186,7 +186,7 @@ class TestEdit:
         assert not (tmp_path / "o.png").exists()
 
 
-@pytest.mark.once
+@pytest.mark.once("torch")
 def test_translation_by_diffusion(here, tmp_path, pictures):
     flags = [
         "--model",

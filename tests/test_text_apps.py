@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
     return root / "run"
 
 
-@pytest.mark.once
+@pytest.mark.once("torch")  # a run is long on TensorFlow, for tracing
 class TestTrain:
     def test_what_a_run_leaves(self, trained):
         names = {"autoencoder.keras", "latents.npz", "model.keras", "samples.png", "reconstructions.png"}
@@ -107,6 +107,7 @@ class TestTrain:
         assert "test or train" in refused(here(APP, "measure", "--run", trained, "--split", "novel"))
         assert "test or novel" in refused(here(APP, "measure", "--split", "train"))
 
+    @pytest.mark.once
     def test_on_pixels_and_scenes(self, here, tmp_path):
         flags = ["--limit", "64", "--space", "pixel", "--measure", "4", *DENOISER, "--attention", "0"]
         done = here(APP, "train", *flags, "--batch-size", "32", "--no-export", "--out", tmp_path / "run")
@@ -148,7 +149,7 @@ class TestTrain:
         assert "Expected captions" in refused(here(APP, "train", "--data", "digits"))
 
 
-@pytest.mark.once
+@pytest.mark.once("torch")
 class TestDraw:
     def test_one_picture(self, trained, here, tmp_path):
         target = tmp_path / "new" / "red.png"
