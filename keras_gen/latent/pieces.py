@@ -13,7 +13,7 @@ from keras_gen.parts import Part
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LONGEST = 64
-"""Bytes for each place of a text that a graph reads; what is beyond has no place but in theory."""
+"""Bytes that a graph reads for each place: pieces of words are much shorter."""
 RUNS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 """What is spelled on its own: endings, runs of letters, single digits, runs of other signs."""
 SPACES = r"[\s\pZ\x0b\x1c-\x1f\x{85}]+"
