@@ -129,24 +129,24 @@ def train(options: Train) -> None:
 
     options, run = begin("text_to_image", options)
     _check(options)
-    splits = captioned(read(options, by_concept=options.by_concept, captioned=True))
+    splits = read(options, by_concept=options.by_concept, captioned=True)
     tokenizer, vectors = _read_by(options, [text for said in splits.train.captions for text in said])
+    steps = len(splits.train) // min(options.batch_size, len(splits.train))
+    options = replace(
+        options, epochs=default_epochs(options, steps), text_epochs=_text_epochs(options, steps)
+    )
+    if options.space == "latent" and options.autoencoder is None:
+        epochs = default_epochs(replace(options, epochs=options.autoencoder_epochs), steps)
+        options = replace(options, autoencoder_epochs=epochs)
     # all parts before any is trained: what cannot be built is refused now, and every part begins alike
     # whether a run goes through or is resumed
     keras.utils.set_random_seed(options.seed)
-    stage = _first_stage(options, run, splits) if options.space == "latent" else None
+    stage = _first_stage(options, run, splits, steps) if options.space == "latent" else None
     shape = splits.train.shape if stage is None else stage.latent_shape
     keras.utils.set_random_seed(options.seed)
     text = _text_encoder(options, shape, tokenizer, vectors)
     mean = TextMean(text, layout_head(text.outputs[2].shape[1:], shape), seed=options.seed)
     diffusion = _diffusion(options, shape, text)
-    steps = len(splits.train) // min(options.batch_size, len(splits.train))
-    options = replace(
-        options, epochs=default_epochs(options, steps), text_epochs=_text_epochs(options, steps)
-    )
-    if stage is not None and options.autoencoder is None:
-        epochs = default_epochs(replace(options, epochs=options.autoencoder_epochs), steps)
-        options = replace(options, autoencoder_epochs=epochs)
     run = open_run("text_to_image", options, run, splits.train)
     plan(
         {
@@ -200,32 +200,11 @@ OF_THE_FIRST_STAGE = (
 )
 
 
-def captioned(splits: "Splits") -> "Splits":
-    """The splits' pictures that have a caption."""
-    import numpy as np
-
-    from keras_gen.data import Splits
-    from keras_gen.errors import InputError
-
-    parts = []
-    for part in (splits.train, splits.test):
-        said = [] if part.captions is None else [bool(texts) for texts in part.captions]
-        if not any(said):
-            raise InputError(
-                "Expected captions: a metadata.jsonl with lines of file_name and text in the folder, a TFDS "
-                f"dataset with texts, or shapes. Received: {part.name}, without."
-            )
-        if not all(said):
-            print(f"left out: {len(said) - sum(said):,} of {len(said):,} pictures, which have no caption")
-        parts.append(part if all(said) else part.select(np.flatnonzero(said)))
-    return Splits(*parts)
-
-
 # --- first stage -------------------------------------------------------------------------------
 
 
-def _first_stage(options: Train, run: "Run | None", splits: "Splits") -> "LatentAutoencoder":
-    """This run's, if it has been trained, or that of another, or a new one."""
+def _first_stage(options: Train, run: "Run | None", splits: "Splits", steps: int) -> "LatentAutoencoder":
+    """This run's, if it has been trained, or that of another, or a new one, of so many steps an epoch."""
     from keras_gen import load_model, networks
     from keras_gen.errors import InputError
     from keras_gen.latent import LatentAutoencoder
@@ -244,6 +223,7 @@ def _first_stage(options: Train, run: "Run | None", splits: "Splits") -> "Latent
         if stage.data_shape != shape:
             raise InputError(f"Expected an autoencoder of pictures of {shape}. Received: {stage.data_shape}.")
         return stage
+    assert options.autoencoder_epochs is not None
     sizes = (options.latent_channels, options.autoencoder_width, options.autoencoder_multipliers)
     with computing_in(options.precision):
         encoder, decoder = networks.latent_encoder(shape, *sizes), networks.latent_decoder(shape, *sizes)
@@ -253,19 +233,12 @@ def _first_stage(options: Train, run: "Run | None", splits: "Splits") -> "Latent
         options.kl,
         networks.patch_discriminator(shape, None, 32) if options.adversarial else None,
         adversarial=options.adversarial,
-        start=_start(options, len(splits.train)),
+        start=min(2000, options.autoencoder_epochs * steps // 4),  # a quarter of a short training
         features=_features(options, shape) if options.feature_loss else None,
         feature_weight=options.feature_loss,
         power=options.power,
         seed=options.seed,
     )
-
-
-def _start(options: Train, n: int) -> int:
-    """The step at which the discriminator begins to count: the 2,000th, or after a quarter of all."""
-    steps = max(1, n // options.batch_size)
-    epochs = default_epochs(replace(options, epochs=options.autoencoder_epochs), steps)
-    return min(2000, epochs * steps // 4)
 
 
 def _features(options: Train, shape: tuple[int, ...]):
@@ -390,7 +363,7 @@ def _read_by(options: Train, captions: list[str]) -> "tuple[Tokenizer, ClipVecto
             clip.PRESET if options.text_encoder == "clip" else options.text_encoder
         )
         tokenizer = tokenizer.fitted(captions)
-        return tokenizer, clip.ClipVectors.of(network, tokenizer)
+        return tokenizer, clip.ClipVectors(network, *tokenizer.marks, name="clip")
 
 
 def _text_encoder(

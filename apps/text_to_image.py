@@ -377,12 +377,11 @@ def _of_scenes(options: Measure, model: "TextToImage") -> "tuple[list[str], np.n
 
 def _of_captions(options: Measure, data: dict[str, Any]) -> "tuple[list[str], np.ndarray, Callable]":
     """The same of data in whose pictures nobody can read what they show."""
-    from apps._text import captioned
     from keras_gen.data import load
     from keras_gen.errors import InputError
     from keras_gen.metrics import retrieved
 
-    splits = captioned(load(**data, captioned=True))
+    splits = load(**data, captioned=True)
     part = splits.test if options.split == "test" else splits.train
     part = part.select(slice(options.first, options.first + options.n))
     if len(part) < 2:

@@ -8,7 +8,6 @@ relation becomes its opposite, at several times. A denoiser that knows only whic
 """
 
 import argparse
-import json
 from pathlib import Path
 
 COUNT, FIRST = 256, 5000
@@ -56,10 +55,9 @@ def scenes() -> tuple[list, dict[str, list[str]]]:
 
 
 def loaded(path: str | None, epoch: int | None):
-    import numpy as np
-
     from keras_gen import load_model
     from keras_gen.shipped import shipped
+    from keras_gen.training.checkpoint import read_checkpoint
 
     if path is None:
         return load_model(shipped("text_to_image_shapes"))
@@ -67,12 +65,10 @@ def loaded(path: str | None, epoch: int | None):
         return load_model(path)
     model = load_model(Path(path) / "model.keras")
     if epoch is not None:
-        diffusion = model.diffusion
-        with np.load(Path(path) / "checkpoints" / f"epoch-{epoch:05d}.npz") as kept:
-            names = json.loads(str(kept["meta"]))["paths"]
-            variables = [*diffusion.trainable_variables, *diffusion.non_trainable_variables]
-            for i, (variable, _) in enumerate(zip(variables, names, strict=False)):
-                variable.assign(kept[str(i)])
+        _, values = read_checkpoint(Path(path) / "checkpoints" / f"epoch-{epoch:05d}.npz")
+        variables = [*model.diffusion.trainable_variables, *model.diffusion.non_trainable_variables]
+        for variable, value in zip(variables, values, strict=False):  # the rest is the optimizer's
+            variable.assign(value)
     return model
 
 

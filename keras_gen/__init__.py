@@ -52,10 +52,10 @@ def load_model(path):
         model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         whole = os.path.isfile(path) and zipfile.is_zipfile(path)
-        if whole and importlib.util.find_spec("keras_hub") is None and _holds(path, "keras_hub"):
+        if whole and (missing := _missing_packages(path)):
             raise InputError(
-                f"Expected keras-hub, which a part of {path} is from. Received: an installation without. "
-                'Install it: pip install -e ".[keras-hub]".'
+                f"Expected {missing[0]}, which a part of {path} is from. Received: an installation without. "
+                f"Install it: pip install {missing[0]}."
             ) from error
         raise InputError(
             f"Expected a model in a .keras file. Received: {path}, "
@@ -75,9 +75,12 @@ def load_model(path):
     return copy
 
 
-def _holds(path, package: str) -> bool:
-    """Whether a class of a `.keras` file is from that package."""
+def _missing_packages(path) -> list[str]:
+    """Packages that classes of a `.keras` file are from, and that are not installed."""
+    import re
     import zipfile
 
     with zipfile.ZipFile(path) as file:
-        return "config.json" in file.namelist() and f'"{package}.'.encode() in file.read("config.json")
+        config = file.read("config.json").decode() if "config.json" in file.namelist() else ""
+    packages = sorted(set(re.findall(r'"module": "(\w+)', config)))
+    return [name.replace("_", "-") for name in packages if importlib.util.find_spec(name) is None]

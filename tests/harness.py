@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image
 
 from keras_gen.engine import GenerativeModel, to_numpy
 from keras_gen.export import can_export, export_file
@@ -204,6 +205,24 @@ def serve(
         raise AssertionError(server.errors.read()[-2000:])
     with np.load(tmp_path / "outputs.npz") as outputs:
         return dict(outputs)
+
+
+def asked(prompts: Sequence[str], seed: int, steps: int, guidance: float) -> dict[str, np.ndarray]:
+    """What `serve` is to hand to `generate`."""
+    values = {"prompts": np.array(prompts), "seed": np.int32(seed), "steps": np.int32(steps)}
+    values["guidance"] = np.float32(guidance)
+    return {f"generate/{name}": value for name, value in values.items()}
+
+
+def red_and_blue(folder: Path, n: int) -> list[dict]:
+    """Pictures of one colour each, 0.png and on; their lines of a metadata.jsonl, which is not written."""
+    folder.mkdir()
+    lines = []
+    for i in range(n):
+        colour = ("red", "blue")[i % 2]
+        Image.new("RGBA", (16, 16), colour).save(folder / f"{i}.png")
+        lines.append({"file_name": f"{i}.png", "text": f"a {colour} square"})
+    return lines
 
 
 def _check_export(model, data, tmp_path, draws: dict) -> None:

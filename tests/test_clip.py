@@ -7,8 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from calls import refused
-from harness import serve
-from PIL import Image
+from harness import asked, red_and_blue, serve
 
 from keras_gen import load_model
 from keras_gen.engine import to_numpy
@@ -106,7 +105,7 @@ class TestVectors:
     def test_are_clips(self, preset):
         tokenizer, network = load_clip(preset)
         assert tokenizer.length == 10 and tokenizer.merges == MERGES
-        vectors = ClipVectors.of(network, tokenizer)
+        vectors = ClipVectors(network, *tokenizer.marks)
         found, mask = map(to_numpy, vectors(tokenizer.fitted(["a red cat"])(["a cat", "", "a red cat"])))
         a, red, cat = (PIECES.index(f"{word}</w>") for word in ("a", "red", "cat"))
         start, end = PIECES.index(START), PIECES.index(END)
@@ -120,7 +119,7 @@ class TestVectors:
 
         tokenizer, network = load_clip(preset)
         sizes = {"dim": 8, "blocks": 1, "heads": 2, "layout": (2, 2, 4)}
-        made = (ClipVectors.of(network, tokenizer) for _ in range(2))
+        made = (ClipVectors(network, *tokenizer.marks) for _ in range(2))
         read = [text_encoder(2, places, **sizes, vectors=v) for places, v in zip((10, 2), made, strict=True)]
         read[1].set_weights(read[0].get_weights())
         many, few = (encoder(tokenizer(["a cat"])[:, : encoder.input_shape[1]]) for encoder in read)
@@ -156,13 +155,8 @@ def test_without_keras_hub(here, tmp_path):
 def test_a_run(preset, here, tmp_path):
     """Trained, drawn, served: CLIP's part as it was."""
     folder = tmp_path / "pictures"
-    folder.mkdir()
-    lines = []
-    for i in range(24):
-        colour = ("red", "blue")[i % 2]
-        Image.new("RGB", (16, 16), colour).save(folder / f"{i}.png")
-        lines.append(f'{{"file_name": "{i}.png", "text": "a {colour} cat"}}')
-    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    lines = red_and_blue(folder, 24)
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     small = "--width 8 --blocks 1 --multipliers 1 --text-dim 8 --text-blocks 1 --steps 2 --epochs 1"
     small += " --text-epochs 1 --autoencoder-width 8 --autoencoder-epochs 1 --batch-size 8 --image-size 16"
     flags = ["--data", folder, *small.split(), "--text-encoder", preset, "--out", tmp_path / "run"]
@@ -182,8 +176,6 @@ def test_a_run(preset, here, tmp_path):
 
         prompts = ["a red cat", "etwas größer"]
         made = to_numpy(to_uint8(model.generate(prompts, seed=5, steps=2, guidance=3.0)))
-        asked = {"prompts": np.array(prompts), "seed": np.int32(5), "steps": np.int32(2)}
-        asked["guidance"] = np.float32(3)
-        given = {f"generate/{name}": value for name, value in asked.items()}
+        given = asked(prompts, seed=5, steps=2, guidance=3.0)
         served = serve(tmp_path / "run" / "savedmodel", given, tmp_path)["generate"]
         assert np.abs(served.astype(int) - made).max() <= 1

@@ -7,7 +7,7 @@ import keras
 import make_golden
 import numpy as np
 import pytest
-from harness import CARD, check_model, serve
+from harness import CARD, asked, check_model, serve
 from keras import ops
 
 from keras_gen import load_model
@@ -480,10 +480,8 @@ class TestPipeline:
         model.save(tmp_path / "model.keras")
         export_file(tmp_path / "model.keras", tmp_path / "savedmodel", CARD)
         levels = np.round((pictures()[:2] + 1) * 127.5).astype("uint8")
-        asked = {"prompts": np.array(TEXTS, "S"), "seed": np.int32(1), "steps": np.int32(3)}
-        asked |= {"guidance": np.float32(4)}  # other than the model's own
-        inputs = {"encode/image": levels, **{f"generate/{name}": value for name, value in asked.items()}}
-        served = serve(tmp_path / "savedmodel", inputs, tmp_path)
+        inputs = asked(TEXTS, seed=1, steps=3, guidance=4.0)  # other than the model's own
+        served = serve(tmp_path / "savedmodel", {"encode/image": levels, **inputs}, tmp_path)
         expected = to_numpy(model.autoencoder.encode(levels / 127.5 - 1))
         np.testing.assert_allclose(served["encode"], expected, atol=1e-4)
         assert b"_gradient_op_type" not in (tmp_path / "savedmodel" / "saved_model.pb").read_bytes()

@@ -62,7 +62,7 @@ class TestParts:
 
     def test_the_text_encoder_sees_the_marks(self, model):
         """Zeros are the empty text: its start, then its end at every place."""
-        pieces, theirs = model.tokenizer.pieces, _layer(model.diffusion.text, "TextEncoder")
+        pieces, theirs = model.tokenizer.vocabulary, _layer(model.diffusion.text, "TextEncoder")
         marked = np.full((1, LENGTH), pieces.index("<|endoftext|>"), "int32")
         marked[0, 0] = pieces.index("<|startoftext|>")
         wanted = theirs([marked, np.arange(LENGTH, dtype="int32")[None]])

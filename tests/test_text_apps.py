@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from calls import ROOT, refused, run
-from harness import serve
+from harness import asked, red_and_blue, serve
 from PIL import Image
 
 from keras_gen import load_model
@@ -31,13 +31,9 @@ def trained(tmp_path_factory):
     """A run on captioned pictures of a folder, one of them without a caption, one named twice."""
     root = tmp_path_factory.mktemp("text")
     folder = root / "pictures"
-    folder.mkdir()
-    lines = []
-    for i in range(40):
-        colour = ("red", "blue")[i % 2]
-        Image.new("RGBA", (16, 16), colour).save(folder / f"{i}.png")
-        if i:
-            lines.append({"file_name": f"./{i}.png", "text": f"a {colour} square"})
+    lines = red_and_blue(folder, 40)[1:]
+    for line in lines:
+        line["file_name"] = "./" + line["file_name"]
     lines.append({"file_name": "1.png", "text": ["all blue", "nothing but blue"]})
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     flags = ["--data", folder, "--image-size", "16", "--batch-size", "8", *SMALL, "--no-export"]
@@ -270,9 +266,7 @@ class TestShipped:
     def test_served(self, tmp_path):
         """What comes along as a SavedModel draws what comes along as a model."""
         prompts = ["a large blue square above a small red circle", "a green cross"]
-        asked = {"prompts": np.array(prompts), "seed": np.int32(5), "steps": np.int32(4)}
-        asked["guidance"] = np.float32(3)
-        inputs = {f"generate/{name}": value for name, value in asked.items()}
+        inputs = asked(prompts, seed=5, steps=4, guidance=3.0)
         served = serve(ROOT / "savedmodels" / "text_to_image_shapes", inputs, tmp_path)["generate"]
         model = load_model(shipped("text_to_image_shapes"))
         made = to_numpy(to_uint8(model.generate(prompts, seed=5, steps=4, guidance=3.0)))

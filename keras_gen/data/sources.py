@@ -122,7 +122,7 @@ def load(
         validation: Instead of the test split, hold out the last so many training pictures.
         by_concept: Of a folder with captions: hold out all pictures of what is held out, see
             `captions.concepts`, so that a test picture shows what no training picture does.
-        captioned: Of a folder with captions: leave out the pictures without one.
+        captioned: Leave out pictures without a caption.
 
     Raises:
         InputError: One line with what was expected, what was received and what to do.
@@ -150,15 +150,12 @@ def load(
             captions, told, kinds = captions_of.read_metadata(path, files)
             labels, classes = told, kinds  # folders are places then, not classes
         data = ImageData(name, images, labels, classes, licence_of(path), files=files, captions=captions)
-        if captioned and captions is not None:
-            some = np.flatnonzero([bool(said) for said in captions])
-            data = data.select(some)
-            captions, images = captions[some], images[some]
+        if captioned:  # before any are held out: those might be the ones
+            data = _with_captions(data)
         groups = None
         if by_concept:
-            if captions is None:
-                raise InputError(f"Expected texts, to hold out by concept. Received: {path}, without.")
-            groups = captions_of.concepts(captions, images)
+            assert data.captions is not None  # there is the file, see above
+            groups = captions_of.concepts(data.captions, data.images)
         splits = held_out(data, seed, groups=groups)
     elif path.is_file() or path.suffix in (".npz", ".npy"):
         splits = from_arrays(path, read_arrays(path), seed, _pictures)
@@ -175,8 +172,22 @@ def load(
             part = part.select(np.sort(chosen))
         if image_size is not None:
             part = replace(part, images=resized(part.images, image_size))
-        parts.append(part)
+        parts.append(_with_captions(part) if captioned else part)
     return Splits(*parts)
+
+
+def _with_captions(data: ImageData) -> ImageData:
+    """The pictures that have one."""
+    said = [] if data.captions is None else [bool(texts) for texts in data.captions]
+    if not any(said):
+        raise InputError(
+            f"Expected captions: a {captions_of.NAME} with lines of file_name and text in the folder, a TFDS "
+            f"dataset with texts, or shapes. Received: {data.name}, without."
+        )
+    if all(said):
+        return data
+    logger.warning("left out: %d of %d pictures, which have no caption", len(said) - sum(said), len(said))
+    return data.select(np.flatnonzero(said))
 
 
 def _digits() -> Splits:

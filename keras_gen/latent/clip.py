@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_gen.errors import InputError
-from keras_gen.latent.pieces import END, START, PieceTokenizer
+from keras_gen.latent.pieces import PieceTokenizer
 from keras_gen.layers import Marked
 
 PRESET = "clip_vit_base_patch32"
@@ -56,9 +56,9 @@ def load_clip(preset: str = PRESET) -> tuple[PieceTokenizer, keras.Model]:
 
     read = fetched(CLIPTokenizer.from_preset)
     network = fetched(CLIPBackbone.from_preset, dtype=keras.config.dtype_policy()).text_encoder
-    pieces = sorted(read.vocabulary, key=read.vocabulary.get)
+    vocabulary = sorted(read.vocabulary, key=read.vocabulary.get)
     merges = [merge for merge in read.merges if "#version:" not in merge]
-    return PieceTokenizer(pieces, merges, network.max_sequence_length - 2), network
+    return PieceTokenizer(vocabulary, merges, network.max_sequence_length - 2), network
 
 
 @keras.saving.register_keras_serializable("keras_gen.latent")
@@ -69,7 +69,7 @@ class ClipVectors(keras.layers.Layer):
 
     Args:
         network: CLIP's text encoder.
-        start, end: Its numbers of the marks.
+        start, end: Its numbers of the marks, `PieceTokenizer.marks`.
     """
 
     def __init__(self, network: keras.Model, start: int, end: int, **kwargs):
@@ -77,11 +77,6 @@ class ClipVectors(keras.layers.Layer):
         network.trainable = False
         self.network = network
         self.marked = Marked(start, end)
-
-    @classmethod
-    def of(cls, network: keras.Model, tokenizer: PieceTokenizer) -> "ClipVectors":
-        """With the marks of CLIP's tokenizer."""
-        return cls(network, tokenizer.pieces.index(START), tokenizer.pieces.index(END), name="clip")
 
     def build(self, shape):
         self.marked.build(shape)

@@ -36,18 +36,17 @@ class PieceTokenizer(Part):
     start and end are not among the places: `keras_gen.layers.Marked` sets them.
 
     Args:
-        pieces: In the order of their numbers; the last of a word ends in `</w>`. The sign of every byte,
-            with and without, is among them, and the two marks.
+        vocabulary: The pieces in the order of their numbers; the last of a word ends in `</w>`. The sign of
+            every byte, with and without, is among them, and the two marks.
         merges: Pairs that are one piece, "a b", those that are joined first at the beginning.
         length: Pieces of a text; more are left out.
     """
 
-    def __init__(self, pieces: Sequence[str], merges: Sequence[str], length: int = 75):
-        self.pieces = tuple(pieces)
-        self.vocabulary: Sequence[str] = self.pieces
-        self.merges: Sequence[str] = tuple(merges)
+    def __init__(self, vocabulary: Sequence[str], merges: Sequence[str], length: int = 75):
+        self.vocabulary: Sequence[str] = tuple(vocabulary)
+        self.merges: Sequence[str] = tuple(dict.fromkeys(merges))
         self.length = length
-        self._numbers = {piece: i for i, piece in enumerate(self.pieces)}
+        self._numbers = {piece: i for i, piece in enumerate(self.vocabulary)}
         self._ranks = {(a, b): i for i, (a, b) in enumerate(merge.split(" ") for merge in self.merges)}
         needed = {START, END, *letters(), *(f"{sign}</w>" for sign in letters())}
         needed |= {a + b for a, b in self._ranks} | {a for pair in self._ranks for a in pair}
@@ -60,10 +59,15 @@ class PieceTokenizer(Part):
             )
         self._spelled = functools.lru_cache(100_000)(self._spell)
 
+    @property
+    def marks(self) -> tuple[int, int]:
+        """CLIP's numbers of start and end."""
+        return self._numbers[START], self._numbers[END]
+
     def fitted(self, texts: Iterable[str]) -> "PieceTokenizer":
         """One with places for the longest of these texts, but no more than this one has."""
         longest = max((len(self._of(text)) for text in texts), default=1)
-        return PieceTokenizer(self.pieces, self.merges, max(1, min(self.length, longest)))
+        return PieceTokenizer(self.vocabulary, self.merges, max(1, min(self.length, longest)))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         tokens = np.zeros((len(texts), self.length), "int32")
@@ -109,41 +113,42 @@ class PieceTokenizer(Part):
         to_front = tf.argsort(tf.cast(none, tf.int32), axis=1, stable=True)
         symbols = tf.gather(symbols, to_front, batch_dims=1)
 
-        size = len(self.pieces) + 1
-        keys, ranks, made = self._table(size)
+        size = len(self.vocabulary) + 1
+        keys, ranks, made = map(tf.constant, self._table(size))
         never = len(self.merges)
         places = tf.range(tf.shape(symbols)[1])[None]
 
         def following(x):
             return tf.pad(x[:, 1:], [[0, 0], [0, 1]])
 
-        def found(x):
-            """Of every place: where the pair that begins there is in the table, and its rank."""
+        def ranked(x):
+            """Of every place, the rank of the pair that begins there."""
             pairs = tf.cast(x, tf.int64) * size + tf.cast(following(x), tf.int64)
             at = tf.searchsorted(keys, tf.reshape(pairs, [-1]))
             at = tf.reshape(tf.minimum(at, never - 1), tf.shape(pairs))
-            return at, tf.where(tf.gather(keys, at) == pairs, tf.gather(ranks, at), never)
+            return tf.where(tf.gather(keys, at) == pairs, tf.gather(ranks, at), never)
 
-        def join(x, at, rank):
+        def join(x, rank):
             first = tf.argmin(rank, axis=1, output_type=tf.int32)[:, None]
-            whole = tf.reduce_min(rank, axis=1, keepdims=True) == never
-            joined = tf.where(places == first, tf.gather(made, at), following(x))
-            x = tf.where(whole | (places < first), x, joined)
-            return x, *found(x)
+            lowest = tf.reduce_min(rank, axis=1, keepdims=True)
+            joined = tf.gather(made, tf.minimum(lowest, never - 1))
+            after = tf.where(places == first, joined, following(x))
+            x = tf.where((lowest == never) | (places < first), x, after)
+            return x, ranked(x)
 
-        any_left = lambda x, at, rank: tf.reduce_any(rank < never)  # noqa: E731
-        symbols = tf.while_loop(any_left, join, (symbols, *found(symbols)))[0]
+        any_left = lambda x, rank: tf.reduce_any(rank < never)  # noqa: E731
+        symbols = tf.while_loop(any_left, join, (symbols, ranked(symbols)))[0]
         return tf.pad(symbols, [[0, 0], [0, self.length]])[:, : self.length]
 
-    def _table(self, size: int):
-        """Numbers of pairs, ascending, and of each its rank and what it is joined to: no resource."""
-        import tensorflow as tf
+    def _table(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of pairs, ascending, and their ranks; and by rank, what a pair is joined to.
 
+        Arrays, to be searched: a table would be a resource that must be initialised.
+        """
         pairs = [(1 + self._numbers[a]) * size + 1 + self._numbers[b] for a, b in self._ranks]
         made = np.array([1 + self._numbers[a + b] for a, b in self._ranks], "int32")
         order = np.argsort(pairs)
-        columns = (np.array(pairs, "int64")[order], order.astype("int32"), made[order])
-        return tuple(tf.constant(column) for column in columns)
+        return np.array(pairs, "int64")[order], order.astype("int32"), made
 
     def count(self, text: str) -> int:
         """Places that a text takes."""

@@ -12,7 +12,7 @@ from keras import ops
 from keras_gen.diffusion import Diffusion
 from keras_gen.errors import InputError
 from keras_gen.latent.autoencoder import LARGEST, LatentAutoencoder
-from keras_gen.latent.pieces import END, START, PieceTokenizer
+from keras_gen.latent.pieces import PieceTokenizer
 from keras_gen.latent.pipeline import TextToImage
 from keras_gen.layers import Marked
 
@@ -91,7 +91,7 @@ def _denoiser(network: keras.Model, latent: tuple[int, int, int]) -> keras.Model
 def _reader(text: keras.Model, tokenizer: PieceTokenizer) -> keras.Model:
     """Theirs takes marks and places; zeros alone are the empty text, which guidance leads away from."""
     tokens = keras.Input((tokenizer.length,), dtype="int32", name="tokens")
-    marked, mask = Marked(tokenizer.pieces.index(START), tokenizer.pieces.index(END))(tokens)
+    marked, mask = Marked(*tokenizer.marks)(tokens)
     places = ops.arange(LENGTH, dtype="int32") + ops.zeros_like(marked)
     # it was trained to look at all places, empty ones too
     return keras.Model(tokens, [text([marked, places]), ops.ones_like(mask)], name="text_encoder")

@@ -26,6 +26,13 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
     ]
 
 
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What it says of itself, and the state: trainable variables first, then others, then the optimizer's."""
+    with np.load(path, allow_pickle=False) as content:
+        meta = json.loads(str(content["meta"]))
+        return meta, [content[str(i)] for i in range(len(meta["paths"]))]
+
+
 class Checkpoints:
     """Checkpoints of one run: `epoch-00012.npz` holds the state after 12 epochs.
 
@@ -76,9 +83,7 @@ class Checkpoints:
         """
         for path in reversed(self.paths()):
             try:
-                with np.load(path, allow_pickle=False) as content:
-                    meta = json.loads(str(content["meta"]))
-                    values = [content[str(i)] for i in range(len(meta["paths"]))]
+                meta, values = read_checkpoint(path)
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 logger.warning("damaged, falling back to the one before: %s (%s)", path, type(error).__name__)
                 continue
