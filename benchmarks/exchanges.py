@@ -65,7 +65,13 @@ def loaded(path: str | None, epoch: int | None):
         return load_model(path)
     model = load_model(Path(path) / "model.keras")
     if epoch is not None:
-        _, values = read_checkpoint(Path(path) / "checkpoints" / f"epoch-{epoch:05d}.npz")
+        file = Path(path) / "checkpoints" / f"epoch-{epoch:05d}.npz"
+        if not file.exists():
+            there = ", ".join(p.name for p in sorted(file.parent.glob("epoch-*.npz")))
+            raise SystemExit(
+                f"error: Expected a checkpoint of epoch {epoch}. Received: {path}, with {there}."
+            )
+        _, values = read_checkpoint(file)
         variables = [*model.diffusion.trainable_variables, *model.diffusion.non_trainable_variables]
         for variable, value in zip(variables, values, strict=False):  # the rest is the optimizer's
             variable.assign(value)

@@ -16,6 +16,7 @@ from keras_gen.shapes import (
     Named,
     Scene,
     Thing,
+    Verdict,
     check,
     draw,
     example,
@@ -159,6 +160,12 @@ class TestCaptions:
         middle, right = Thing("ring", "red", "small", 0.5, 0.5), Thing("ring", "blue", "small", 0.8, 0.6)
         assert [r for r in RELATIONS if stands(middle, r, right)] == ["left of"]
         assert [r for r in RELATIONS if stands(right, r, middle)] == ["right of"]
+
+    def test_many_things_are_not_tried_in_every_order(self):
+        """As a bad model's picture may be read: it would take longer than anybody waits."""
+        blots = tuple(Thing("blot", "red", "small", i / 30, 0.5) for i in range(30))
+        verdict = check(parse("a red circle left of a blue ring"), Scene(blots, "white"))
+        assert verdict == Verdict(things=False, relation=False, sizes=None, ground=None)
 
 
 class TestDataset:
